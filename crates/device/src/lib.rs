@@ -1,0 +1,1 @@
+//! Copies between a paged KV cache and blocks.

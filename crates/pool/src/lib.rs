@@ -1,0 +1,1 @@
+//! The shared-memory arena and the life of its blocks.

@@ -1,0 +1,1 @@
+//! OpenAI-compatible router over prefill and decode instances.

@@ -1,0 +1,13 @@
+//! The vocabulary that every other crate shares: what names a block, where it lies, where a worker is.
+//!
+//! Nothing here does I/O, allocates an arena or knows a protocol.
+
+mod address;
+mod chain;
+mod extent;
+mod key;
+
+pub use address::{AddressError, WorkerAddress};
+pub use chain::{KeyChain, Namespace};
+pub use extent::{Carved, Extent};
+pub use key::{Key, KeyError};

@@ -1,0 +1,1 @@
+//! Frames and messages between client and worker, free of I/O.
