@@ -1,1 +1,40 @@
 //! The shared-memory arena and the life of its blocks.
+//!
+//! Two halves that do not know each other: [`Arena`] and [`Mapping`] are bytes (a memfd and a process's view of it),
+//! [`Pool`] is bookkeeping (which bytes are free, granted, or a block's). The worker holds one of each, answers
+//! clients from the pool and touches bytes only for clients that cannot map them.
+//!
+//! The life of a byte of the arena:
+//!
+//! ```text
+//!            grant                 put                           withdrawn (delete, evict, expire)
+//!   free ----------> granted ----------------------> sealed ------------------------------------> free
+//!    ^                 |  |   create          seal     ^                       after the last pin ends
+//!    |    give_back    |  +------> growing ------------+
+//!    +-----------------+              |  abandoned, or its owner is gone
+//!    +--------------------------------+  (after the last pin ends)
+//! ```
+//!
+//! No sockets, no clock (the caller says what time it is), no lock (the caller has one): every rule about who may
+//! read, write, evict or free what is here and can be tested by replaying calls.
+
+mod answer;
+mod arena;
+mod event;
+mod id;
+mod mapping;
+mod memory;
+mod misuse;
+mod pool;
+mod request;
+mod stats;
+
+pub use answer::{CreateOutcome, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome};
+pub use arena::{Arena, ArenaError, HugePages, TouchError};
+pub use event::Event;
+pub use id::{BlockId, OwnerId, SlotId};
+pub use mapping::{Mapping, MappingError, OutsideArena};
+pub use misuse::Misuse;
+pub use pool::Pool;
+pub use request::{CreateRecord, GrantAsk, PinWhat, PutRecord};
+pub use stats::{PoolStats, Tally};

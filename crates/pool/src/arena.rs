@@ -1,0 +1,173 @@
+//! [`Arena`]: the shared memory that blocks live in, as the worker holds it.
+
+use std::fs;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use chariot_types::Extent;
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::Advice;
+
+use crate::mapping::{Mapping, MappingError, OutsideArena};
+use crate::memory;
+
+/// One memfd of fixed length, mapped here and handed to local clients as a file descriptor.
+///
+/// Derefs to this process's [`Mapping`] of it. The memory goes when the arena, and every client's mapping, is gone:
+/// nothing of it has a name in the file system, so nothing stays behind.
+#[derive(Debug)]
+pub struct Arena {
+    fd: OwnedFd,
+    mapping: Mapping,
+    huge_pages: HugePages,
+}
+
+/// Whether the kernel backs the arena with huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HugePages {
+    /// It will where it finds them.
+    Allowed,
+    /// It will not: `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says no, or the kernel has none.
+    Unavailable,
+}
+
+/// Why there is no arena.
+#[derive(Debug, thiserror::Error)]
+pub enum ArenaError {
+    /// An arena of no bytes.
+    #[error("the arena must have at least one byte")]
+    Empty,
+    /// The machine does not have that much memory left.
+    #[error("`{asked}` bytes of shared memory were asked for, and `{available}` are available")]
+    TooLarge {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes that this machine, or this process's control group, has left.
+        available: u64,
+    },
+    /// The kernel gave no memory file.
+    #[error("cannot create a memory file of `{len}` bytes")]
+    Create {
+        /// Its length.
+        len: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The memory file could not be mapped.
+    #[error("cannot map the arena")]
+    Map {
+        /// Why.
+        #[from]
+        source: MappingError,
+    },
+}
+
+impl Arena {
+    /// How many bytes to [`touch`](Arena::touch) at a time: a huge page.
+    pub const TOUCH: u64 = 2 << 20;
+
+    /// An arena of `len` bytes, rounded up to whole pages; reads as zeros. Costs no memory until it is touched.
+    pub fn create(len: u64) -> Result<Self, ArenaError> {
+        if len == 0 {
+            return Err(ArenaError::Empty);
+        }
+        let available = memory::available().unwrap_or(u64::MAX);
+        let len = match len.checked_next_multiple_of(rustix::param::page_size() as u64) {
+            Some(rounded) if rounded <= available => rounded,
+            _ => return Err(ArenaError::TooLarge { asked: len, available }),
+        };
+        let fd = sealed_memory(len).map_err(|errno| ArenaError::Create { len, source: errno.into() })?;
+        let mapping = Mapping::of(&fd, len)?;
+        let huge_pages = ask_for_huge_pages(&mapping);
+        Ok(Self { fd, mapping, huge_pages })
+    }
+
+    /// Whether the kernel backs it with huge pages.
+    pub fn huge_pages(&self) -> HugePages {
+        self.huge_pages
+    }
+
+    /// Makes the pages of `extent` present, so that the first to write there does not pay for it. What they hold does
+    /// not change, whoever writes meanwhile. Takes milliseconds for [`Arena::TOUCH`] bytes: loop over the arena in
+    /// such pieces, in a thread of low priority.
+    pub fn touch(&self, extent: Extent) -> Result<(), TouchError> {
+        let slice = self.mapping.slice(extent)?;
+        let page = rustix::param::page_size();
+        let into_page = extent.offset as usize % page;
+        let first = slice.cast::<u8>();
+        // SAFETY: the start of the page that a mapped byte lies in is mapped as well.
+        let start = unsafe { first.sub(into_page) };
+        let len = slice.len() + into_page;
+        // SAFETY: the range is mapped, and populating it changes no byte.
+        match unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) } {
+            Ok(()) => Ok(()),
+            // Kernels before 5.14 do not know the advice.
+            Err(Errno::INVAL) => {
+                for offset in (0..len).step_by(page) {
+                    // SAFETY: the byte is mapped, and whoever else writes it at the same time loses nothing: adding
+                    // zero is one atomic step that faults the page in for writing.
+                    unsafe { AtomicU8::from_ptr(start.as_ptr().add(offset)) }.fetch_add(0, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(errno) => Err(TouchError::Refused { extent, source: errno.into() }),
+        }
+    }
+}
+
+/// Why pages were not made present; the arena works without, only slower at first.
+#[derive(Debug, thiserror::Error)]
+pub enum TouchError {
+    /// Not pages of the arena.
+    #[error(transparent)]
+    Outside {
+        /// Which, and what there is.
+        #[from]
+        source: OutsideArena,
+    },
+    /// The kernel has no memory for them.
+    #[error("no memory for the pages of bytes `{}` to +`{}`", extent.offset, extent.len)]
+    Refused {
+        /// The bytes.
+        extent: Extent,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Deref for Arena {
+    type Target = Mapping;
+
+    fn deref(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
+impl AsFd for Arena {
+    /// What a client maps: `Mapping::of(fd, arena.len())`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A memory file that can neither shrink nor grow, and whose seals nobody can add to: a client that has it cannot
+/// keep the next one from mapping it.
+fn sealed_memory(len: u64) -> Result<OwnedFd, Errno> {
+    let fd = rustix::fs::memfd_create("chariot-arena", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&fd, len)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+fn ask_for_huge_pages(mapping: &Mapping) -> HugePages {
+    let base = mapping.base().as_ptr().cast();
+    // SAFETY: the range is the mapping, and the advice changes no byte.
+    let advised = unsafe { rustix::mm::madvise(base, mapping.len() as usize, Advice::LinuxHugepage) };
+    // The advice is accepted even where the setting for shared memory overrides it.
+    let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
+    let overridden = setting.is_empty() || setting.contains("[never]") || setting.contains("[deny]");
+    if advised.is_ok() && !overridden { HugePages::Allowed } else { HugePages::Unavailable }
+}
