@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 /// The name of a block: 32 bytes that stand for its content.
 ///
 /// Keys of KV-cache blocks come from a [`KeyChain`](crate::KeyChain); keys of blocks that a user names come from
 /// [`Key::of_name`]. The two cannot collide: each hash is separated by its own context string.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(transparent)]
 pub struct Key([u8; Key::LEN]);
 
 impl Key {

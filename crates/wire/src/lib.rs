@@ -1,1 +1,56 @@
-//! Frames and messages between client and worker, free of I/O.
+//! What a client and a worker say to each other, free of I/O.
+//!
+//! # The conversation
+//!
+//! A client connects over TCP and says [`Request::Hello`]. The worker's [`Reply::Welcome`] names the worker, this
+//! run of it, and the path of its Unix socket. A client that can connect to that path, and is welcomed there by the
+//! same run, goes on there: with that welcome comes one file descriptor, the arena, and payload bytes never cross the
+//! socket again. Any other client stays on TCP, where payload bytes follow the frames that announce them.
+//!
+//! After that the client asks and the worker answers; frames are [`Header`], body, payload:
+//!
+//! ```text
+//! client                                              worker
+//!   Grant { min, want }                        ->
+//!                                              <-     Granted { extent }             room given ahead of need
+//!   (copies bytes into the extent)
+//!   Put [ { key, parent, extent, len } ]       ->                                    one way: nobody waits
+//!   Create [ { slot, key, extent, len } ]      ->                                    one way: a growing block
+//!   Advance [ { slot, readable } ] ... Seal    ->                                    one way
+//!   Flush                                      ->
+//!                                              <-     Flushed                        all of the above is findable
+//!   LongestPrefix [ key ... ]                  ->
+//!                                              <-     PrefixIs { sealed, present }
+//!   Get { what, wait } [ key ... ]             ->
+//!                                              <-     Blocks [ { state, block, extent, len, readable } ... ]
+//!   (reads the bytes where they lie)
+//!   Release [ block ... ]                      ->                                    one way
+//! ```
+//!
+//! A request with the id 0 is one way. Replies carry the id of their request and come in any order: a `Get` that waits
+//! holds up nothing. One-way requests are carried out in the order sent, before any later request. A worker that is
+//! told what breaks these rules answers [`Reply::Refused`] and, when the connection's state is in doubt, closes it;
+//! what the connection held is then taken back.
+//!
+//! All numbers are little-endian. Nothing is decoded before its size has been checked against [`limits`].
+
+mod error;
+mod frame;
+pub mod limits;
+mod record;
+mod reply;
+mod request;
+mod status;
+
+pub use error::WireError;
+pub use frame::{FrameWriter, HEADER_LEN, Header};
+pub use record::{
+    BlockRecord, BlockState, CreateInlineRecord, CreateRecord, ExtentRecord, InlineRecord, Progress, PutRecord,
+    SlotReadable, micros, time_to_live,
+};
+pub use reply::{Refusal, Reply, Welcome};
+pub use request::{GetWhat, Hello, Request};
+pub use status::{SessionStatus, Status};
+
+/// Version of this protocol; both sides must speak the same one.
+pub const PROTOCOL_VERSION: u32 = 1;

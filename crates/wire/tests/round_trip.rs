@@ -1,0 +1,139 @@
+//! Every message reads back as it was written, and no bytes make a decoder panic.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::time::Duration;
+
+use chariot_types::{Extent, Key};
+use chariot_wire::{
+    BlockRecord, BlockState, CreateInlineRecord, CreateRecord, FrameWriter, GetWhat, HEADER_LEN, Header, Hello,
+    InlineRecord, Progress, PutRecord, Refusal, Reply, Request, SlotReadable, Welcome,
+};
+use proptest::prelude::*;
+use zerocopy::little_endian::U64;
+
+fn key() -> impl Strategy<Value = Key> {
+    any::<[u8; 32]>().prop_map(Key::from_bytes)
+}
+
+fn inline_record() -> impl Strategy<Value = InlineRecord> {
+    (key(), proptest::option::of(key()), any::<u64>(), proptest::option::of(1u64..1 << 40))
+        .prop_map(|(key, parent, len, ttl)| InlineRecord::new(key, parent, len, ttl.map(Duration::from_micros)))
+}
+
+fn read_back(bytes: &[u8]) -> (Header, &[u8]) {
+    let header = Header::decode(bytes[..HEADER_LEN].try_into().unwrap()).unwrap();
+    assert_eq!(bytes.len(), HEADER_LEN + header.body);
+    (header, &bytes[HEADER_LEN..])
+}
+
+fn assert_request_round_trips(request: &Request<'_>, id: u64) {
+    let mut bytes = Vec::new();
+    FrameWriter::new(&mut bytes).request(id, request, 7);
+    let (header, body) = read_back(&bytes);
+    assert_eq!((header.request, header.payload), (id, 7));
+    assert_eq!(Request::decode(header.kind, body).as_ref(), Ok(request));
+}
+
+fn assert_reply_round_trips(reply: &Reply<'_>, id: u64) {
+    let mut bytes = Vec::new();
+    FrameWriter::new(&mut bytes).reply(id, reply, 0);
+    let (header, body) = read_back(&bytes);
+    assert_eq!(header.request, id);
+    assert_eq!(Reply::decode(header.kind, body).as_ref(), Ok(reply));
+}
+
+proptest! {
+    #[test]
+    fn requests_read_back_as_written(
+        id in any::<u64>(),
+        keys in proptest::collection::vec(key(), 0..9),
+        blocks in proptest::collection::vec(inline_record(), 0..9),
+        numbers in proptest::collection::vec(any::<u64>(), 3..9),
+        wait in 0u64..3_600_000_000,
+        name in proptest::collection::vec(any::<u8>(), 0..256),
+    ) {
+        let extent = Extent { offset: numbers[0], len: numbers[1] };
+        let puts: Vec<_> = blocks.iter().map(|block| PutRecord::new(*block, extent)).collect();
+        let creates: Vec<_> = puts.iter().map(|put| CreateRecord::new(numbers[2], *put)).collect();
+        let inline: Vec<_> = blocks.iter().map(|block| CreateInlineRecord::new(numbers[2], *block)).collect();
+        let slots: Vec<_> = numbers.iter().map(|number| SlotReadable::new(*number, numbers[0])).collect();
+        let words: Vec<_> = numbers.iter().copied().map(U64::new).collect();
+        for request in [
+            Request::Hello(Hello { version: numbers[0] as u32, pid: numbers[1] as u32, name: &name }),
+            Request::Exists(&keys),
+            Request::LongestPrefix(&keys),
+            Request::Get { what: GetWhat::Sealed, wait, keys: &keys },
+            Request::Get { what: GetWhat::Readable, wait, keys: &keys },
+            Request::Watch { block: numbers[0], beyond: numbers[1], wait },
+            Request::Release(&words),
+            Request::Cancel { request: numbers[0] },
+            Request::Grant { min: numbers[0], want: numbers[1], wait },
+            Request::GiveBack(extent),
+            Request::Put(&puts),
+            Request::Create(&creates),
+            Request::Advance(&slots),
+            Request::Seal(&words),
+            Request::Abandon(&words),
+            Request::Flush,
+            Request::Delete(&keys),
+            Request::PutInline { wait, blocks: &blocks },
+            Request::CreateInline { wait, blocks: &inline },
+            Request::Status,
+        ] {
+            assert_request_round_trips(&request, id);
+        }
+    }
+
+    #[test]
+    fn replies_read_back_as_written(
+        id in any::<u64>(),
+        numbers in any::<[u64; 4]>(),
+        run in any::<[u8; 16]>(),
+        path in proptest::collection::vec(any::<u8>(), 0..100),
+        text in ".*",
+    ) {
+        let extent = Extent { offset: numbers[0], len: numbers[1] };
+        let blocks = [
+            BlockRecord::miss(),
+            BlockRecord::new(BlockState::Growing { readable: numbers[3] }, numbers[2], extent, numbers[3]),
+            BlockRecord::new(BlockState::Sealed, numbers[2], extent, numbers[3]),
+        ];
+        let welcome =
+            Welcome { version: 3, pid: numbers[1] as u32, run, arena: numbers[2], local_path: &path };
+        for reply in [
+            Reply::Welcome(welcome),
+            Reply::Found(&path),
+            Reply::PrefixIs { sealed: numbers[0], present: numbers[1] },
+            Reply::Blocks(&blocks),
+            Reply::Progress(Progress::Readable(numbers[0])),
+            Reply::Progress(Progress::Sealed),
+            Reply::Progress(Progress::Lost),
+            Reply::Progress(Progress::TimedOut),
+            Reply::Granted(extent),
+            Reply::Done { count: numbers[0] },
+            Reply::StatusIs(&path),
+            Reply::Refused { refusal: Refusal::Draining, text: &text },
+        ] {
+            assert_reply_round_trips(&reply, id);
+        }
+        assert_eq!(blocks.map(|block| block.state()), [
+            BlockState::Miss, BlockState::Growing { readable: numbers[3] }, BlockState::Sealed,
+        ]);
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_refused(kind in 0u16..130, body in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Request::decode(kind, &body);
+        let _ = Reply::decode(kind, &body);
+    }
+}
+
+#[test]
+fn a_wait_of_more_than_an_hour_is_refused() {
+    let mut bytes = Vec::new();
+    let request = Request::Get { what: GetWhat::Sealed, wait: u64::MAX, keys: &[] };
+    FrameWriter::new(&mut bytes).request(1, &request, 0);
+    let (header, body) = read_back(&bytes);
+    assert!(Request::decode(header.kind, body).is_err());
+}
