@@ -1,0 +1,171 @@
+"""The checks that `./dev test` and `./dev lint` are made of, each one step."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools import step
+from tools.checkout import ROOT, TOOLS_ENVIRONMENT, VLLM_PYTHON
+from tools.failure import Failure
+
+RUFF = TOOLS_ENVIRONMENT / "bin" / "ruff"
+MYPY = TOOLS_ENVIRONMENT / "bin" / "mypy"
+PYTHON_FOLDERS = ["tools", "tests", "python", "examples"]
+RUFF_CONFIGURATION = ROOT / "tools" / "ruff.toml"
+
+# What Apache-2.0 software may link statically. An expression passes when one of its alternatives is all in here.
+ALLOWED_LICENCES = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
+    "ISC", "MIT", "MIT-0", "Unicode-3.0", "Unlicense", "Zlib",
+}  # fmt: skip
+
+
+def rust_format() -> None:
+    """Rust is formatted as rustfmt.toml says."""
+    step.run(["cargo", "fmt", "--all", "--check"], "rust-format")
+
+
+def rust_lint() -> None:
+    """Clippy finds nothing, in tests and examples too."""
+    step.run(
+        ["cargo", "clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
+        "rust-lint",
+    )
+
+
+def rust_tests() -> str:
+    """Unit, property, integration and documentation tests of the workspace."""
+    step.run(["cargo", "test", "--workspace", "--no-fail-fast"], "rust-tests")
+    return count_rust_tests(ROOT / ".dev" / "logs" / "rust-tests.log")
+
+
+def count_rust_tests(log: Path) -> str:
+    """Sums up cargo's `test result:` lines."""
+    counts = re.findall(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", log.read_text(errors="replace"))
+    passed, _, ignored = (sum(int(row[column]) for row in counts) for column in range(3))
+    return f"{passed} passed" + (f", {ignored} ignored" if ignored else "")
+
+
+def rust_documentation() -> None:
+    """The documentation builds, and its links lead somewhere."""
+    step.run(
+        ["cargo", "doc", "--workspace", "--no-deps", "--quiet", "--document-private-items"],
+        "rust-documentation",
+        environment={"RUSTDOCFLAGS": "--deny warnings"},
+    )
+
+
+def python_lint() -> None:
+    """Ruff finds nothing and would change no formatting."""
+    folders = [folder for folder in PYTHON_FOLDERS if (ROOT / folder).is_dir()]
+    step.run([RUFF, "check", "--no-cache", "--config", RUFF_CONFIGURATION, *folders], "python-lint")
+    step.run([RUFF, "format", "--no-cache", "--config", RUFF_CONFIGURATION, "--check", *folders], "python-format")
+
+
+def python_types() -> None:
+    """Mypy, strict, on the package as it is installed from the wheel's sources, its stubs, and the tools."""
+    cache = ROOT / ".dev" / "mypy"
+    common = [MYPY, "--python-executable", VLLM_PYTHON, "--cache-dir", cache]
+    step.run(
+        [*common, "--config-file", ROOT / "python" / "pyproject.toml"],
+        "python-types",
+        directory=ROOT / "python",
+    )
+    step.run([MYPY, "--cache-dir", cache, "--strict", "--exclude", "tiny_model", "tools"], "tools-types")
+
+
+def shell_syntax() -> None:
+    """The shell scripts parse."""
+    scripts = [ROOT / "dev", ROOT / ".ci" / "run", *(ROOT / "examples").rglob("*.sh")]
+    for script in scripts:
+        step.run(["bash", "-n", script], "shell-syntax")
+
+
+def dependency_audit() -> str:
+    """Every crate's licence is one we may ship, and each comes from the registry; advisories where a tool is there."""
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", "--locked"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if metadata.returncode != 0:
+        raise Failure(f"`cargo metadata --locked` failed: {metadata.stderr.strip()}", "is Cargo.lock committed?")
+    packages = json.loads(metadata.stdout)["packages"]
+    foreign = [package for package in packages if package["source"] is not None]
+    problems = [
+        f"{package['name']} {package['version']}: licence `{package['license']}`"
+        for package in foreign
+        if not licence_is_allowed(package["license"])
+    ]
+    problems += [
+        f"{package['name']} {package['version']}: not from the registry but from `{package['source']}`"
+        for package in foreign
+        if not package["source"].startswith("registry+")
+    ]
+    if problems:
+        raise Failure("\n  ".join(["dependencies that may not be used:", *problems]))
+    return f"{len(foreign)} licences; {advisories()}"
+
+
+def licence_is_allowed(expression: str | None) -> bool:
+    """Reads an SPDX expression of `AND` and `OR` (also the older `/`); brackets are resolved from the inside out."""
+    if expression is None:
+        return False
+    text = expression.replace("/", " OR ")
+    while bracket := re.search(r"\(([^()]*)\)", text):
+        verdict = "MIT" if licence_is_allowed(bracket[1]) else "refused"
+        text = text[: bracket.start()] + verdict + text[bracket.end() :]
+    return any(
+        all(term.strip() in ALLOWED_LICENCES for term in alternative.split(" AND ")) for alternative in text.split(" OR ")
+    )
+
+
+def advisories() -> str:
+    """Asks cargo-deny for security advisories when it is installed and can reach its database."""
+    if shutil.which("cargo-deny") is None:
+        return "advisories not checked: cargo-deny is not installed"
+    step.run(["cargo", "deny", "check", "advisories"], "advisories")
+    return "no advisories"
+
+
+def python_tests() -> str:
+    """The Python client's tests, against a real worker."""
+    return pytest("python-tests", ROOT / "python" / "tests")
+
+
+def end_to_end_tests(*arguments: str) -> str:
+    """The tests with real vLLM instances."""
+    return pytest("end-to-end", ROOT / "tests" / "e2e", *arguments)
+
+
+def pytest(log: str, folder: Path, *arguments: str) -> str:
+    """Runs pytest in vLLM's environment, where the wheel is installed; returns its closing words."""
+    if not folder.is_dir():
+        return "nothing there yet"
+    step.run(
+        [VLLM_PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--durations", "15", "-ra", folder, *arguments],
+        log,
+        environment={"PATH": f"{VLLM_PYTHON.parent}:{step.clean_environment()['PATH']}"},
+    )
+    closing = step.tail(ROOT / ".dev" / "logs" / f"{log}.log", 1)
+    return re.sub(r"^=+ | in [\d.]+s.*$", "", closing).strip()
+
+
+def fuzz(seconds: int) -> str:
+    """Feeds the wire decoder mutated frames for a fixed time. The target prints the seed that repeats a finding."""
+    target = ROOT / "crates" / "wire" / "examples" / "fuzz_decoder.rs"
+    if not target.exists():
+        return "no target yet"
+    step.run(
+        ["cargo", "run", "--release", "--package", "chariot-wire", "--example", "fuzz_decoder", "--",
+         "--seconds", str(seconds)],
+        "fuzz",
+    )  # fmt: skip
+    return step.tail(ROOT / ".dev" / "logs" / "fuzz.log", 1)[:60]
+
+

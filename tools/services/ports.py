@@ -1,0 +1,45 @@
+"""Ports on the loopback interface."""
+
+import socket
+from collections.abc import Sequence
+
+from tools import step
+
+HOST = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((HOST, port))
+        except OSError:
+            return False
+    with socket.socket() as caller:
+        return caller.connect_ex((HOST, port)) != 0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody uses now, all different. They are held together until all are chosen."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind((HOST, 0))
+        return [int(item.getsockname()[1]) for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()
+
+
+def preferred_or_free(preferred: Sequence[int]) -> list[int]:
+    """The wanted ports, each replaced by a free one, and said aloud, where something else listens."""
+    chosen = []
+    for port in preferred:
+        if is_free(port):
+            chosen.append(port)
+        else:
+            [other] = free_ports(1)
+            step.note(f"port {port} is taken, using {other} instead")
+            chosen.append(other)
+    return chosen

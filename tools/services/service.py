@@ -1,0 +1,133 @@
+"""One child process with a log, a readiness check, and an end that leaves nothing behind."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from tools import step
+from tools.failure import Failure
+
+GRACE_SECONDS = 20
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+C_LIBRARY = ctypes.CDLL(None, use_errno=True)
+
+
+def end_with_parent() -> None:
+    """Runs in the child before exec: should the parent be killed outright, the kernel ends the child as well."""
+    C_LIBRARY.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+class Service:
+    """A running process in a session of its own, so that ending it ends whatever it started too."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log: Path,
+        *,
+        environment: Mapping[str, str],
+        url: str,
+        outlives_parent: bool = False,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [str(word) for word in command],
+                # Whatever a server writes into its working directory stays among the logs.
+                cwd=log.parent,
+                env=step.clean_environment() | dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=None if outlives_parent else end_with_parent,  # noqa: PLW1509
+            )
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> Self:
+        """Waits for `ready`; a process that ends first, or a deadline that passes, shows the end of the log."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.process.poll() is not None:
+                raise Failure(
+                    f"{self.name} ended with code {self.process.returncode} before it was ready:\n{step.tail(self.log)}",
+                    f"the whole log is {self.log}",
+                )
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"{self.name} was not ready after {seconds:.0f} s:\n{step.tail(self.log, 20)}",
+                    f"the whole log is {self.log}",
+                )
+            time.sleep(0.1)
+        return self
+
+    def wait_healthy(self, seconds: float = 300) -> Self:
+        """Waits until `/health` answers 200."""
+        return self.wait_until(lambda: answers(f"{self.url}/health"), seconds)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL to the whole session, as the kernel's out-of-memory killer would, only wider."""
+        kill_session(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, time to clean up, then SIGKILL to whatever of the session is left."""
+        end_session(self.process.pid, lambda: self.process.poll() is not None)
+        self.process.wait()
+
+
+def end_session(leader: int, has_ended: Callable[[], bool]) -> None:
+    """Ends the session of `leader`; its children get a moment to follow it before they are killed."""
+    kill_session(leader, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and not (has_ended() and not session_members(leader)):
+        time.sleep(0.05)
+    kill_session(leader, signal.SIGKILL)
+
+
+def kill_session(leader: int, wanted: signal.Signals) -> None:
+    """Signals each process of the session; those that are gone already are no error."""
+    for process in session_members(leader):
+        try:
+            os.kill(process, wanted)
+        except ProcessLookupError:
+            pass
+
+
+def session_members(leader: int) -> list[int]:
+    """Processes whose session is `leader`, zombies left out. vLLM's engine may start process groups of its own."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            members.append(int(entry.name))
+    return members
+
+
+def answers(url: str) -> bool:
+    """Whether a GET gives 200 within a second."""
+    try:
+        with urllib.request.urlopen(url, timeout=1) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
