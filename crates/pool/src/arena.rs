@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use chariot_types::Extent;
@@ -106,11 +107,7 @@ impl Arena {
             Ok(()) => Ok(()),
             // Kernels before 5.14 do not know the advice.
             Err(Errno::INVAL) => {
-                for offset in (0..len).step_by(page) {
-                    // SAFETY: the byte is mapped, and whoever else writes it at the same time loses nothing: adding
-                    // zero is one atomic step that faults the page in for writing.
-                    unsafe { AtomicU8::from_ptr(start.as_ptr().add(offset)) }.fetch_add(0, Ordering::Relaxed);
-                }
+                touch_each_page(start, len);
                 Ok(())
             }
             Err(errno) => Err(TouchError::Refused { extent, source: errno.into() }),
@@ -162,6 +159,16 @@ fn sealed_memory(len: u64) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
+/// Makes `len` mapped bytes from `start`, the start of a page, present by writing to every page.
+fn touch_each_page(start: NonNull<u8>, len: usize) {
+    for offset in (0..len).step_by(rustix::param::page_size()) {
+        // SAFETY: the caller's range is mapped, so the byte is.
+        let byte = unsafe { start.add(offset) };
+        // SAFETY: the byte is mapped; adding zero is one atomic step, so that whoever else writes it loses nothing.
+        unsafe { AtomicU8::from_ptr(byte.as_ptr()) }.fetch_add(0, Ordering::Relaxed);
+    }
+}
+
 fn ask_for_huge_pages(mapping: &Mapping) -> HugePages {
     let base = mapping.base().as_ptr().cast();
     // SAFETY: the range is the mapping, and the advice changes no byte.
@@ -170,4 +177,80 @@ fn ask_for_huge_pages(mapping: &Mapping) -> HugePages {
     let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
     let overridden = setting.is_empty() || setting.contains("[never]") || setting.contains("[deny]");
     if advised.is_ok() && !overridden { HugePages::Allowed } else { HugePages::Unavailable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn all(arena: &Arena) -> Extent {
+        Extent { offset: 0, len: arena.len() }
+    }
+
+    #[test]
+    fn a_client_reads_what_the_worker_wrote() {
+        let arena = Arena::create(MIB).unwrap();
+        let view = Mapping::of(&arena, arena.len()).unwrap();
+        let extent = Extent { offset: 4096, len: 5 };
+        // SAFETY: this test is alone with the arena, and uses one slice after the other.
+        unsafe { arena.bytes_mut(extent) }.unwrap().copy_from_slice(b"bytes");
+        drop(arena);
+        // SAFETY: as above.
+        assert_eq!(unsafe { view.bytes(extent) }.unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn nobody_can_shorten_or_seal_an_arena_under_the_others() {
+        let arena = Arena::create(MIB).unwrap();
+        assert_eq!(rustix::fs::ftruncate(&arena, 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&arena, 2 * MIB), Err(Errno::PERM));
+        assert_eq!(rustix::fs::fcntl_add_seals(&arena, SealFlags::FUTURE_WRITE), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_refused_with_both_numbers() {
+        for asked in [1 << 60, u64::MAX] {
+            let error = Arena::create(asked).unwrap_err();
+            assert!(matches!(error, ArenaError::TooLarge { asked: told, available } if told == asked && available > 0));
+            assert!(error.to_string().contains(&asked.to_string()), "{error}");
+        }
+        assert!(matches!(Arena::create(0), Err(ArenaError::Empty)));
+    }
+
+    #[test]
+    fn an_arena_is_whole_pages() {
+        assert_eq!(Arena::create(1).unwrap().len(), rustix::param::page_size() as u64);
+    }
+
+    #[test]
+    fn touched_pages_are_there_and_unchanged() {
+        let arena = Arena::create(4 * MIB).unwrap();
+        let extent = Extent { offset: MIB, len: 3 };
+        // SAFETY: this test is alone with the arena.
+        unsafe { arena.bytes_mut(extent) }.unwrap().copy_from_slice(b"abc");
+        arena.touch(all(&arena)).unwrap();
+        touch_each_page(arena.base(), arena.len() as usize);
+        let blocks = rustix::fs::fstat(&arena).unwrap().st_blocks as u64;
+        assert!(blocks * 512 >= 4 * MIB, "{blocks} blocks of 512 bytes");
+        // SAFETY: as above.
+        assert_eq!(unsafe { arena.bytes(extent) }.unwrap(), b"abc");
+    }
+
+    #[test]
+    fn pages_can_be_touched_without_the_kernels_help() {
+        let arena = Arena::create(MIB).unwrap();
+        touch_each_page(arena.base(), arena.len() as usize);
+        assert!(rustix::fs::fstat(&arena).unwrap().st_blocks as u64 * 512 >= MIB);
+    }
+
+    #[test]
+    fn a_last_odd_piece_can_be_touched_but_nothing_beyond() {
+        let arena = Arena::create(MIB).unwrap();
+        arena.touch(Extent { offset: MIB - 64, len: 64 }).unwrap();
+        arena.touch(Extent { offset: 100, len: 0 }).unwrap();
+        let beyond = Extent { offset: MIB - 64, len: 65 };
+        assert!(matches!(arena.touch(beyond), Err(TouchError::Outside { .. })));
+    }
 }

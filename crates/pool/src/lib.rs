@@ -20,13 +20,22 @@
 
 mod answer;
 mod arena;
+mod block;
+mod blocks;
+mod deadlines;
 mod event;
+mod evict;
+mod grants;
 mod id;
+mod index;
+mod lineage;
 mod mapping;
 mod memory;
 mod misuse;
+mod owner;
 mod pool;
 mod request;
+mod room;
 mod stats;
 
 pub use answer::{CreateOutcome, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome};

@@ -134,3 +134,37 @@ impl Drop for Mapping {
         debug_assert!(unmapped.is_ok(), "unmapping what was mapped cannot fail");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arena;
+    use rustix::fs::MemfdFlags;
+
+    #[test]
+    fn only_a_sealed_file_of_the_announced_length_is_mapped() {
+        let arena = Arena::create(8192).unwrap();
+        assert!(matches!(
+            Mapping::of(&arena, 4096),
+            Err(MappingError::WrongLength { expected: 4096, found }) if found == arena.len()
+        ));
+        let unsealed = rustix::fs::memfd_create("unsealed", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&unsealed, 8192).unwrap();
+        assert!(matches!(Mapping::of(&unsealed, 8192), Err(MappingError::NotSealed)));
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let len = file.metadata().unwrap().len();
+        assert!(matches!(Mapping::of(&file, len), Err(MappingError::NotSealed)));
+    }
+
+    #[test]
+    fn a_slice_never_leaves_the_arena() {
+        let arena = Arena::create(8192).unwrap();
+        let len = arena.len();
+        assert_eq!(arena.slice(Extent { offset: 64, len: 128 }).unwrap().len(), 128);
+        assert_eq!(arena.slice(Extent { offset: len, len: 0 }).unwrap().len(), 0);
+        for (offset, bytes) in [(len, 1), (0, len + 1), (u64::MAX, 1), (64, u64::MAX)] {
+            let extent = Extent { offset, len: bytes };
+            assert_eq!(arena.slice(extent), Err(OutsideArena { extent, arena_len: len }));
+        }
+    }
+}

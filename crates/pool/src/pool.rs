@@ -1,72 +1,113 @@
 //! [`Pool`]: who holds which bytes of the arena, and what can be found in it.
+//!
+//! The calls are in `pool/`: `grant` (room), `write` (putting and growing blocks), `read` (finding and pinning),
+//! `life` (how blocks come and go).
 
-use std::time::Instant;
+mod grant;
+mod life;
+mod read;
+mod write;
 
-use chariot_types::{Extent, Key};
+use std::collections::HashMap;
+use std::fmt;
 
-use crate::{
-    BlockId, CreateOutcome, CreateRecord, Event, GrantAsk, Lookup, Misuse, NoRoom, OwnerId, PinWhat, Pinned, PoolStats,
-    Prefix, Progress, PutOutcome, PutRecord, SlotId,
-};
+use foldhash::fast::RandomState;
+
+use crate::blocks::Blocks;
+use crate::deadlines::Deadlines;
+use crate::evict::Evictor;
+use crate::index::Index;
+use crate::lineage::Lineage;
+use crate::owner::Owner;
+use crate::room::Room;
+use crate::{Event, OwnerId, PoolStats};
 
 /// Who holds which bytes of the arena, and what can be found in it.
-#[derive(Debug)]
-pub struct Pool {}
+///
+/// Every byte is free, granted to an owner, or a block's. A block's bytes are freed when nobody can reach them any
+/// more: it has no name in the index, no pin, and no writer. An owner comes into being with its first call and goes
+/// with [`Pool::drop_owner`].
+///
+/// No call panics or overflows, whatever a client sends; a call that answers [`Misuse`](crate::Misuse) changed
+/// nothing. How much of anything one owner may hold is the worker's to limit.
+pub struct Pool {
+    room: Room,
+    granted: u64,
+    owners: HashMap<OwnerId, Owner, RandomState>,
+    blocks: Blocks,
+    index: Index,
+    lineage: Lineage,
+    evictor: Evictor,
+    deadlines: Deadlines,
+    events: Vec<Event>,
+    /// A grant was refused, and no [`Event::RoomFreed`] followed yet.
+    refused: bool,
+    counts: Counts,
+}
 
-#[allow(unused_variables, missing_docs)]
+/// What was done since the pool was made.
+#[derive(Default, Debug)]
+struct Counts {
+    evictions: u64,
+    expired: u64,
+    hits: u64,
+    misses: u64,
+    puts: u64,
+    duplicates: u64,
+}
+
 impl Pool {
+    /// An empty pool over an arena of `capacity` bytes, of which it uses whole [`Extent::ALIGN`]s.
+    ///
+    /// [`Extent::ALIGN`]: chariot_types::Extent::ALIGN
     pub fn new(capacity: u64) -> Self {
-        unimplemented!()
+        Self {
+            room: Room::new(capacity),
+            granted: 0,
+            owners: HashMap::default(),
+            blocks: Blocks::default(),
+            index: Index::default(),
+            lineage: Lineage::default(),
+            evictor: Evictor::default(),
+            deadlines: Deadlines::default(),
+            events: Vec::new(),
+            refused: false,
+            counts: Counts::default(),
+        }
     }
-    pub fn grant(&mut self, owner: OwnerId, ask: GrantAsk, now: Instant) -> Result<Extent, NoRoom> {
-        unimplemented!()
-    }
-    pub fn give_back(&mut self, owner: OwnerId, extent: Extent) -> Result<(), Misuse> {
-        unimplemented!()
-    }
-    pub fn put(&mut self, owner: OwnerId, record: PutRecord, now: Instant) -> Result<PutOutcome, Misuse> {
-        unimplemented!()
-    }
-    pub fn create(&mut self, owner: OwnerId, record: CreateRecord, now: Instant) -> Result<CreateOutcome, Misuse> {
-        unimplemented!()
-    }
-    pub fn advance(&mut self, owner: OwnerId, slot: SlotId, readable: u64) -> Result<(), Misuse> {
-        unimplemented!()
-    }
-    pub fn seal(&mut self, owner: OwnerId, slot: SlotId, now: Instant) -> Result<(), Misuse> {
-        unimplemented!()
-    }
-    pub fn abandon(&mut self, owner: OwnerId, slot: SlotId) -> Result<(), Misuse> {
-        unimplemented!()
-    }
-    pub fn lookup(&self, key: &Key, now: Instant) -> Lookup {
-        unimplemented!()
-    }
-    pub fn longest_prefix(&self, keys: &[Key], now: Instant) -> Prefix {
-        unimplemented!()
-    }
-    pub fn pin(&mut self, owner: OwnerId, key: &Key, what: PinWhat, now: Instant) -> Option<Pinned> {
-        unimplemented!()
-    }
-    pub fn unpin(&mut self, owner: OwnerId, block: BlockId) -> Result<(), Misuse> {
-        unimplemented!()
-    }
-    pub fn progress(&self, block: BlockId) -> Option<Progress> {
-        unimplemented!()
-    }
-    pub fn delete(&mut self, key: &Key, now: Instant) -> bool {
-        unimplemented!()
-    }
-    pub fn drop_owner(&mut self, owner: OwnerId) {
-        unimplemented!()
-    }
-    pub fn expire(&mut self, now: Instant) -> usize {
-        unimplemented!()
-    }
+
+    /// What happened since the last call, in order. Call it after every batch: what is not taken piles up.
     pub fn take_events(&mut self) -> Vec<Event> {
-        unimplemented!()
+        std::mem::take(&mut self.events)
     }
+
+    /// What the pool holds and has done; costs next to nothing.
     pub fn stats(&self) -> PoolStats {
-        unimplemented!()
+        let census = self.blocks.census();
+        PoolStats {
+            capacity: self.room.capacity(),
+            free: self.room.free(),
+            largest_free_run: self.room.largest_run(),
+            granted: self.granted,
+            sealed: census.sealed,
+            growing: census.growing,
+            detached: census.detached,
+            pinned: census.pinned,
+            evictions: self.counts.evictions,
+            expired: self.counts.expired,
+            hits: self.counts.hits,
+            misses: self.counts.misses,
+            puts: self.counts.puts,
+            duplicates: self.counts.duplicates,
+        }
     }
 }
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! Room: granting it, taking it back, and making it by evicting.
+
+use std::time::Instant;
+
+use chariot_types::Extent;
+
+use crate::{GrantAsk, Misuse, NoRoom, OwnerId, Pool};
+
+impl Pool {
+    /// Gives the owner a region of at least `ask.min` and at most `ask.want` bytes (both rounded up as room is) to
+    /// carve blocks from ahead of need. A block of `ask.min` bytes can be carved from it whatever its alignment.
+    ///
+    /// Free room is given first. If no free run has `min` bytes, blocks whose time is over go, then idle ones as the
+    /// eviction policy says, one after another until there is such a run; the answer is then as much of it as is
+    /// wanted. An owner may hold any number of regions; they are its own until it uses them, gives them back or is
+    /// dropped.
+    pub fn grant(&mut self, owner: OwnerId, ask: GrantAsk, now: Instant) -> Result<Extent, NoRoom> {
+        let capacity = self.room.capacity();
+        let min = Extent::room_for(ask.min).filter(|&min| min <= capacity).ok_or(NoRoom::NeverFits { capacity })?;
+        let want = ask.want.checked_next_multiple_of(Extent::ALIGN).unwrap_or(capacity).clamp(min, capacity);
+        // What this grant evicts is for this grant: others that wait for room would look in vain.
+        let refused = std::mem::take(&mut self.refused);
+        let taken = self.take_room(min, want, now);
+        self.refused = refused || taken.is_none();
+        let region = taken.ok_or(NoRoom::Full)?;
+        self.granted += region.len;
+        self.owners.entry(owner).or_default().grants.add(region);
+        Ok(region)
+    }
+
+    /// Takes back a granted region, or a part of one.
+    pub fn give_back(&mut self, owner: OwnerId, extent: Extent) -> Result<(), Misuse> {
+        let aligned = extent.offset.is_multiple_of(Extent::ALIGN) && extent.len.is_multiple_of(Extent::ALIGN);
+        if !aligned || extent.len == 0 {
+            return Err(Misuse::Misaligned { extent });
+        }
+        self.cut_granted(owner, extent)?;
+        self.free(extent);
+        Ok(())
+    }
+
+    /// Makes granted room a block's, or nobody's: the caller says whose it is next.
+    pub(super) fn cut_granted(&mut self, owner: OwnerId, extent: Extent) -> Result<(), Misuse> {
+        if !self.owners.get_mut(&owner).is_some_and(|owner| owner.grants.cut(extent)) {
+            return Err(Misuse::NotGranted { extent });
+        }
+        self.granted -= extent.len;
+        Ok(())
+    }
+
+    /// Makes an extent nobody's.
+    pub(super) fn free(&mut self, extent: Extent) {
+        self.room.put_back(extent);
+        self.tell_of_room();
+    }
+
+    fn take_room(&mut self, min: u64, want: u64, now: Instant) -> Option<Extent> {
+        if let Some(region) = self.room.take(min, want) {
+            return Some(region);
+        }
+        self.expire(now);
+        // Nothing is evicted for a grant that cannot succeed by its size alone.
+        if self.room.free() + self.blocks.census().idle.bytes < min {
+            return None;
+        }
+        loop {
+            if let Some(region) = self.room.take(min, want) {
+                return Some(region);
+            }
+            let victim = self.evictor.victim(&mut self.blocks, &self.lineage)?;
+            self.counts.evictions += 1;
+            self.withdraw(victim);
+            self.settle(victim);
+        }
+    }
+}
