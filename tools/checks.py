@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from tools import step
@@ -44,7 +43,9 @@ def rust_tests() -> str:
 
 def count_rust_tests(log: Path) -> str:
     """Sums up cargo's `test result:` lines."""
-    counts = re.findall(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", log.read_text(errors="replace"))
+    counts = re.findall(
+        r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", log.read_text(errors="replace")
+    )
     passed, _, ignored = (sum(int(row[column]) for row in counts) for column in range(3))
     return f"{passed} passed" + (f", {ignored} ignored" if ignored else "")
 
@@ -68,7 +69,7 @@ def python_lint() -> None:
 def python_types() -> None:
     """Mypy, strict, on the package as it is installed from the wheel's sources, its stubs, and the tools."""
     cache = ROOT / ".dev" / "mypy"
-    common = [MYPY, "--python-executable", VLLM_PYTHON, "--cache-dir", cache]
+    common: list[str | Path] = [MYPY, "--python-executable", VLLM_PYTHON, "--cache-dir", cache]
     step.run(
         [*common, "--config-file", ROOT / "python" / "pyproject.toml"],
         "python-types",
@@ -121,7 +122,8 @@ def licence_is_allowed(expression: str | None) -> bool:
         verdict = "MIT" if licence_is_allowed(bracket[1]) else "refused"
         text = text[: bracket.start()] + verdict + text[bracket.end() :]
     return any(
-        all(term.strip() in ALLOWED_LICENCES for term in alternative.split(" AND ")) for alternative in text.split(" OR ")
+        all(term.strip() in ALLOWED_LICENCES for term in alternative.split(" AND "))
+        for alternative in text.split(" OR ")
     )
 
 
@@ -167,5 +169,3 @@ def fuzz(seconds: int) -> str:
         "fuzz",
     )  # fmt: skip
     return step.tail(ROOT / ".dev" / "logs" / "fuzz.log", 1)[:60]
-
-

@@ -1,7 +1,6 @@
 """Runs the steps of ./dev one after another: says what each does, keeps its log, and sums the seconds up in a table."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from tools.checkout import LOGS, ROOT
 from tools.failure import Failure
+from tools.session import end_session
 
 HEARTBEAT_SECONDS = 15
 TAIL_LINES = 60
@@ -28,7 +28,7 @@ class Outcome:
 
 
 class Steps:
-    """The steps taken so far. A failing step prints the end of its log; whether the others still run is the caller's."""
+    """The steps taken so far. A failing step prints the end of its log; whether others still run is the caller's."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -114,22 +114,9 @@ def wait_or_end(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait()
     except BaseException:
-        end_group(process)
+        end_session(process.pid)
+        process.wait()
         raise
-
-
-def end_group(process: subprocess.Popen[bytes], grace_seconds: float = 20) -> None:
-    """Asks the process's whole session to end, then insists."""
-    for wanted in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, wanted)
-        except ProcessLookupError:
-            pass
-        try:
-            process.wait(timeout=grace_seconds)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
 
 
 @contextmanager

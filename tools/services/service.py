@@ -1,7 +1,6 @@
 """One child process with a log, a readiness check, and an end that leaves nothing behind."""
 
 import ctypes
-import os
 import signal
 import subprocess
 import time
@@ -13,8 +12,8 @@ from typing import Self
 
 from tools import step
 from tools.failure import Failure
+from tools.session import end_session, signal_session
 
-GRACE_SECONDS = 20
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 C_LIBRARY = ctypes.CDLL(None, use_errno=True)
 
@@ -51,7 +50,7 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=None if outlives_parent else end_with_parent,  # noqa: PLW1509
+                preexec_fn=None if outlives_parent else end_with_parent,
             )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> Self:
@@ -60,7 +59,7 @@ class Service:
         while not ready():
             if self.process.poll() is not None:
                 raise Failure(
-                    f"{self.name} ended with code {self.process.returncode} before it was ready:\n{step.tail(self.log)}",
+                    f"{self.name} ended with {self.process.returncode} before it was ready:\n{step.tail(self.log)}",
                     f"the whole log is {self.log}",
                 )
             if time.monotonic() > deadline:
@@ -82,46 +81,13 @@ class Service:
 
     def kill(self) -> None:
         """SIGKILL to the whole session, as the kernel's out-of-memory killer would, only wider."""
-        kill_session(self.process.pid, signal.SIGKILL)
+        signal_session(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
         """SIGTERM, time to clean up, then SIGKILL to whatever of the session is left."""
-        end_session(self.process.pid, lambda: self.process.poll() is not None)
+        end_session(self.process.pid)
         self.process.wait()
-
-
-def end_session(leader: int, has_ended: Callable[[], bool]) -> None:
-    """Ends the session of `leader`; its children get a moment to follow it before they are killed."""
-    kill_session(leader, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and not (has_ended() and not session_members(leader)):
-        time.sleep(0.05)
-    kill_session(leader, signal.SIGKILL)
-
-
-def kill_session(leader: int, wanted: signal.Signals) -> None:
-    """Signals each process of the session; those that are gone already are no error."""
-    for process in session_members(leader):
-        try:
-            os.kill(process, wanted)
-        except ProcessLookupError:
-            pass
-
-
-def session_members(leader: int) -> list[int]:
-    """Processes whose session is `leader`, zombies left out. vLLM's engine may start process groups of its own."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            members.append(int(entry.name))
-    return members
 
 
 def answers(url: str) -> bool:

@@ -57,7 +57,8 @@ def stream(url: str, prompt: Prompt, max_tokens: int = 32, **fields: object) -> 
         "stream_options": {"include_usage": True},
     }
     started = time.monotonic()
-    text, token_ids, prompt_tokens, first, finish = "", [], 0, None, None
+    text, prompt_tokens, first, finish = "", 0, None, None
+    token_ids: list[int] = []
     for event in events(f"{url}/v1/completions", request | fields):
         if "error" in event:
             raise Failure(f"{url} streamed an error: {event['error']}")

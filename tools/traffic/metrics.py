@@ -2,7 +2,7 @@
 
 import re
 
-from tools.services.openai_client import get_text
+from tools.traffic.openai_client import get_text
 
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
 
@@ -12,7 +12,11 @@ def counter(url: str, name: str, **labels: str) -> float:
     total = 0.0
     for line in get_text(f"{url}/metrics").splitlines():
         sample = SAMPLE.match(line)
-        if sample and sample[1] == name and all(f'{key}="{value}"' in (sample[2] or "") for key, value in labels.items()):
+        if (
+            sample
+            and sample[1] == name
+            and all(f'{key}="{value}"' in (sample[2] or "") for key, value in labels.items())
+        ):
             total += float(sample[3])
     return total
 

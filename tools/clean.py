@@ -1,0 +1,16 @@
+"""`./dev clean`: back to a fresh clone."""
+
+import shutil
+
+from tools import running
+from tools.checkout import GENERATED, ROOT, TARGET
+
+
+def run_clean(*, everything: bool) -> str:
+    """Ends what a demo left running, then removes what ./dev has made; the tools' own environment goes last."""
+    running.end_leftovers()
+    shutil.rmtree(ROOT / "python" / "chariot_ds.data", ignore_errors=True)
+    removed = [GENERATED, *([TARGET] if everything else [])]
+    for folder in removed:
+        shutil.rmtree(folder, ignore_errors=True)
+    return "removed " + ", ".join(folder.name for folder in removed)

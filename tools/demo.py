@@ -1,0 +1,267 @@
+"""`./dev demo`: the guide's deployment on this machine, real vLLM answering through Chariot, next to a plain vLLM.
+
+Prefill, data worker, decode, proxy and a plain vLLM are started as the guide does; the same prompts go through the
+proxy and to the plain instance, one by one and eight at once. The run fails when a token differs or when decode
+computes more than one token of any prompt.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools import running, step
+from tools.checkout import LOGS, TINY_MODEL
+from tools.failure import Failure
+from tools.services.data_worker import DataWorker, start_worker
+from tools.services.ports import HOST, preferred_or_free
+from tools.services.proxy import start_proxy
+from tools.services.service import Service
+from tools.services.vllm_instance import SERVED_NAME, VllmOptions, chariot_transfer, start_vllm
+from tools.traffic.openai_client import Completion, complete, post, stream, tokenize
+from tools.traffic.prompts import Tokenize, prompt
+from tools.traffic.step_log import StepLog
+
+GUIDE_MODEL = "Qwen/Qwen2.5-7B-Instruct"
+GUIDE_PROMPT = "who is the presiden of the united states?"
+GUIDE_FLAGS = [
+    "--max-num-batched-tokens", "45000",
+    "--gpu-memory-utilization", "0.8",
+    "--trust-remote-code",
+]  # fmt: skip
+KV_CACHE = "512M"
+POOL_MEGABYTES = 1024
+
+WORKER_PORT, PREFILL_PORT, DECODE_PORT, PROXY_PORT, PLAIN_PORT = 31501, 8100, 8200, 8000, 8300
+PROMPT_LENGTHS = (20, 500, 1500, 4000)
+AT_ONCE = 8
+OUTPUT_TOKENS = 32
+TIMED_PROMPTS = 5
+TIMED_TOKENS = 2
+DECODE_MAY_COMPUTE = 1
+
+DEMO_LOGS = LOGS / "demo"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything that runs, ready to answer."""
+
+    worker: DataWorker
+    prefill: Service
+    decode: Service
+    proxy: Service
+    plain: Service
+
+
+@dataclass
+class Row:
+    """One prompt length of the table; the names are those of the JSON file."""
+
+    prompt_tokens: int
+    tokens_equal: bool
+    decode_computed_tokens: int
+    kv_bytes: int
+    ttft_ms: float | None
+    plain_ttft_ms: float | None
+
+
+def run_demo(json_file: Path | None, *, keep: bool) -> str:
+    """Runs the whole demo. Tools, model and wheel must be there."""
+    running.end_leftovers()
+    with ExitStack() as cleanup:
+        deployment = cleanup.enter_context(deployed(outlives_parent=keep))
+        show_guide_request(deployment)
+        rows = measure(deployment)
+        print(table(rows), flush=True)
+        if json_file is not None:
+            json_file.write_text(json.dumps({"prompts": [asdict(row) for row in rows]}, indent=2) + "\n")
+            step.note(f"table written to {json_file}")
+        judge(rows)
+        if keep:
+            cleanup.pop_all()
+            step.say("left running; `./dev demo --stop` ends it")
+            print(curl_line(deployment.proxy.url), flush=True)
+    return f"{len(rows)} prompt lengths, {AT_ONCE} at once"
+
+
+@contextmanager
+def deployed(*, outlives_parent: bool) -> Iterator[Deployment]:
+    """Starts everything; ends everything when the block is left, however it is left."""
+    step.say("starting: data worker, prefill, decode, plain vLLM, proxy")
+    worker_port, prefill_port, decode_port, proxy_port, plain_port = preferred_or_free(
+        [WORKER_PORT, PREFILL_PORT, DECODE_PORT, PROXY_PORT, PLAIN_PORT]
+    )
+    with ExitStack() as cleanup:
+        cleanup.callback(running.forget)
+        worker = start_worker(f"{HOST}:{worker_port}", DEMO_LOGS, "--shared_memory_size_mb", str(POOL_MEGABYTES))
+        cleanup.callback(worker.stop)
+        running.record_worker(worker.address, worker.process_id)
+        print(worker.ok_line, flush=True)
+
+        def vllm(name: str, port: int, role: str | None) -> Service:
+            options = VllmOptions(
+                port=port,
+                kv_transfer=chariot_transfer(role) if role else None,
+                kv_cache=KV_CACHE,
+                served_names=(SERVED_NAME, GUIDE_MODEL),
+                arguments=GUIDE_FLAGS,
+                environment={"DS_WORKER_ADDR": worker.address},
+            )
+            service = start_vllm(name, options, DEMO_LOGS, outlives_parent=outlives_parent)
+            cleanup.callback(service.stop)
+            running.record_session(name, service.process.pid)
+            return service
+
+        prefill = vllm("prefill", prefill_port, "kv_producer")
+        decode = vllm("decode", decode_port, "kv_consumer")
+        plain = vllm("plain", plain_port, None)
+        step.note("three vLLM instances are loading, about 40 s on two cores")
+        for service in (prefill, decode, plain):
+            service.wait_healthy()
+            step.note(f"{service.name} answers at {service.url}")
+        proxy = start_proxy(proxy_port, prefill_port, decode_port, DEMO_LOGS, outlives_parent=outlives_parent)
+        cleanup.callback(proxy.stop)
+        running.record_session("proxy", proxy.process.pid)
+        proxy.wait_healthy(30)
+        step.note(f"proxy answers at {proxy.url}")
+        yield Deployment(worker, prefill, decode, proxy, plain)
+        step.say("stopping everything")
+
+
+def show_guide_request(deployment: Deployment) -> None:
+    """Sends the guide's own request through the proxy and shows both sides of it."""
+    step.say("the guide's request")
+    print(curl_line(deployment.proxy.url), flush=True)
+    request = {"model": GUIDE_MODEL, "prompt": GUIDE_PROMPT, "max_tokens": 50, "temperature": 0}
+    replies = [post(f"{url}/v1/completions", request) for url in (deployment.proxy.url, deployment.plain.url)]
+    texts = [reply["choices"][0]["text"] for reply in replies]
+    step.note(f"through Chariot: {texts[0]!r}")
+    step.note(f"plain vLLM:      {texts[1]!r}")
+    if texts[0] != texts[1]:
+        raise Failure("the guide's request gives another text through Chariot than from a plain vLLM")
+
+
+def curl_line(url: str) -> str:
+    """The guide's step 4, to be pasted into a shell."""
+    body = json.dumps({"model": GUIDE_MODEL, "prompt": GUIDE_PROMPT, "max_tokens": 50, "temperature": 0})
+    return f"curl -X POST -s {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'"
+
+
+def measure(deployment: Deployment) -> list[Row]:
+    """A row for each prompt length alone, then one for each prompt of the mix that is sent at once."""
+    tokens = tokenizer(deployment)
+    rows = []
+    for index, length in enumerate(PROMPT_LENGTHS):
+        step.say(f"a prompt of about {length} tokens")
+        row = compare(deployment, [prompt(length, seed=index, tokenize=tokens)])[0]
+        row.ttft_ms, row.plain_ttft_ms = first_token_times(deployment, length, seeds=1000 * (index + 1))
+        rows.append(row)
+    step.say(f"{AT_ONCE} prompts at once")
+    lengths = [PROMPT_LENGTHS[index % len(PROMPT_LENGTHS)] for index in range(AT_ONCE)]
+    rows += compare(
+        deployment, [prompt(length, seed=100 + index, tokenize=tokens) for index, length in enumerate(lengths)]
+    )
+    return rows
+
+
+def tokenizer(deployment: Deployment) -> Tokenize:
+    """Counts with the tokenizer of the plain instance."""
+    return lambda text: tokenize(deployment.plain.url, text)
+
+
+def compare(deployment: Deployment, prompts: Sequence[str]) -> list[Row]:
+    """Sends the prompts at once through the proxy, then to the plain instance, and compares tokens and work."""
+    steps = StepLog(deployment.decode.log)
+    carried = carried_bytes(deployment.worker)
+    chariot = at_once(deployment.proxy.url, prompts)
+    expected_steps = sum(len(item.token_ids) for item in chariot)
+    computed = steps.settled(lambda found: found.prompt_tokens + found.generation_tokens >= expected_steps)
+    carried = carried_bytes(deployment.worker) - carried
+    plain = at_once(deployment.plain.url, prompts)
+    total = sum(item.prompt_tokens for item in chariot)
+    # Decode's steps are shared by the prompts of one call; what it computed beyond one token each counts for all.
+    beyond = computed.prompt_tokens - len(prompts)
+    return [
+        Row(
+            prompt_tokens=ours.prompt_tokens,
+            tokens_equal=ours.token_ids == theirs.token_ids and len(ours.token_ids) == OUTPUT_TOKENS,
+            decode_computed_tokens=DECODE_MAY_COMPUTE + beyond,
+            kv_bytes=round(carried * ours.prompt_tokens / total),
+            ttft_ms=None,
+            plain_ttft_ms=None,
+        )
+        for ours, theirs in zip(chariot, plain, strict=True)
+    ]
+
+
+def at_once(url: str, prompts: Sequence[str]) -> list[Completion]:
+    """All prompts in flight together."""
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        return list(pool.map(lambda text: complete(url, text, OUTPUT_TOKENS), prompts))
+
+
+def first_token_times(deployment: Deployment, length: int, seeds: int) -> tuple[float, float]:
+    """Median milliseconds to the first streamed token, through Chariot and plain, over prompts no cache has seen."""
+    tokens = tokenizer(deployment)
+    chariot, plain = [], []
+    for seed in range(seeds, seeds + TIMED_PROMPTS):
+        text = prompt(length, seed, tokens)
+        # The two are timed in turns, so that a busy moment of the machine meets both.
+        chariot.append(stream(deployment.proxy.url, text, TIMED_TOKENS).first_token_seconds)
+        plain.append(stream(deployment.plain.url, text, TIMED_TOKENS).first_token_seconds)
+    return round(1000 * statistics.median(chariot), 1), round(1000 * statistics.median(plain), 1)
+
+
+def carried_bytes(worker: DataWorker) -> int:
+    """Payload bytes that clients have found in the worker since it started: what decode took out of the pool."""
+    found = worker.status()["hit_bytes"]
+    if not isinstance(found, int):
+        raise Failure(f"`dscli status --json` has hit_bytes `{found!r}`, expected a number")
+    return found
+
+
+def judge(rows: Sequence[Row]) -> None:
+    """Equal tokens alone prove nothing, a connector that does nothing has them: all three must hold for each prompt."""
+    wrong = [row.prompt_tokens for row in rows if not row.tokens_equal]
+    recomputed = [row.prompt_tokens for row in rows if row.decode_computed_tokens != DECODE_MAY_COMPUTE]
+    unmoved = [row.prompt_tokens for row in rows if row.kv_bytes < (row.prompt_tokens - 1) * kv_bytes_per_token()]
+    if wrong:
+        raise Failure(f"tokens differ from plain vLLM's for prompts of {wrong} tokens", f"logs are in {DEMO_LOGS}")
+    if recomputed:
+        raise Failure(f"decode recomputed prompts of {recomputed} tokens", f"see {DEMO_LOGS / 'decode.log'}")
+    if unmoved:
+        raise Failure(
+            f"too little KV went through the worker for prompts of {unmoved} tokens", f"logs are in {DEMO_LOGS}"
+        )
+
+
+def kv_bytes_per_token() -> int:
+    """Bytes of K and V that the tiny model keeps for one token, all layers together, as float32."""
+    model = json.loads((TINY_MODEL / "config.json").read_text())
+    head = model["hidden_size"] // model["num_attention_heads"]
+    size: int = 2 * model["num_hidden_layers"] * model["num_key_value_heads"] * head * 4
+    return size
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows for a person."""
+    heads = ("prompt tokens", "tokens equal", "computed by decode", "KV carried", "TTFT Chariot", "TTFT plain", "ratio")
+    cells = [
+        (
+            str(row.prompt_tokens),
+            "yes" if row.tokens_equal else "NO",
+            str(row.decode_computed_tokens),
+            f"{row.kv_bytes / 2**20:.2f} MiB",
+            "at once" if row.ttft_ms is None else f"{row.ttft_ms:.1f} ms",
+            "" if row.plain_ttft_ms is None else f"{row.plain_ttft_ms:.1f} ms",
+            "" if row.ttft_ms is None or not row.plain_ttft_ms else f"{row.ttft_ms / row.plain_ttft_ms:.2f}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in [heads, *cells]) for column in range(len(heads))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in [heads, *cells]]
+    return "\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,66 @@
+"""Remembers what a demo has started, so that the next ./dev can end what a killed one left behind."""
+
+import json
+import os
+import signal
+
+from tools import step
+from tools.checkout import GENERATED
+from tools.failure import Failure
+from tools.services.data_worker import dscli
+from tools.session import end_session, start_time
+
+RECORD = GENERATED / "running.json"
+
+
+def record_worker(address: str, process: int) -> None:
+    """A daemon is known by its address."""
+    record = read()
+    record["worker"] = {"address": address, "process": process, "started": start_time(process)}
+    write(record)
+
+
+def record_session(name: str, leader: int) -> None:
+    """A service is known by the leader of its session."""
+    record = read()
+    record.setdefault("sessions", []).append({"name": name, "leader": leader, "started": start_time(leader)})
+    write(record)
+
+
+def end_leftovers() -> bool:
+    """Ends what an earlier demo left running, on purpose or not; returns whether there was anything."""
+    record = read()
+    sessions = [item for item in record.get("sessions", []) if start_time(item["leader"]) == item["started"]]
+    worker = record.get("worker")
+    if worker and start_time(worker["process"]) != worker["started"]:
+        worker = None
+    for item in sessions:
+        step.note(f"stopping {item['name']} of an earlier demo")
+        end_session(item["leader"])
+    if worker:
+        step.note(f"stopping the data worker at {worker['address']} of an earlier demo")
+        try:
+            dscli(["stop", "-w", "--worker_address", worker["address"]], GENERATED)
+        except Failure as failure:
+            step.note(f"{failure}; killing it")
+            os.kill(worker["process"], signal.SIGKILL)
+    forget()
+    return bool(sessions or worker)
+
+
+def forget() -> None:
+    """Nothing runs any more."""
+    RECORD.unlink(missing_ok=True)
+
+
+def read() -> dict:  # type: ignore[type-arg]
+    """The record; empty when there is none."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def write(record: dict) -> None:  # type: ignore[type-arg]
+    """Replaces the record whole."""
+    RECORD.parent.mkdir(exist_ok=True)
+    fresh = RECORD.with_suffix(".new")
+    fresh.write_text(json.dumps(record, indent=2))
+    fresh.replace(RECORD)
