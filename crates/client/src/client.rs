@@ -1,0 +1,256 @@
+//! [`Client`]: what a program holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chariot_pool::Prefix;
+use chariot_types::{Extent, Key, WorkerAddress};
+use chariot_wire::limits::{MAX_BATCH, MAX_WAIT_MICROS};
+use chariot_wire::{
+    CreateInlineRecord, CreateRecord, GetWhat, InlineRecord, PutRecord, Reply, Request, Status, micros,
+};
+
+use crate::connection::{Connection, Payload};
+use crate::copy::copy_into_shared_memory;
+use crate::keeper::Link;
+use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingGet, Room, Wait};
+
+/// A client of one data worker. Cheap to clone; all clones share one connection.
+///
+/// Calls of one client are carried out in order: what it put, it finds.
+#[derive(Clone)]
+pub struct Client {
+    link: Arc<Keeping>,
+}
+
+/// Lets the keeper go with the last clone.
+struct Keeping(Arc<Link>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A block to put.
+#[derive(Clone, Copy, Debug)]
+pub struct Put<'a> {
+    /// The block's key.
+    pub key: Key,
+    /// The key of the block before this one in its prefix chain, which is evicted after it.
+    pub parent: Option<Key>,
+    /// The block's bytes.
+    pub bytes: &'a [u8],
+    /// How long the block may live; `None` for as long as there is room.
+    pub time_to_live: Option<Duration>,
+}
+
+/// A block to write piece by piece.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserve {
+    /// The block's key.
+    pub key: Key,
+    /// The key of the block before this one in its prefix chain, which is evicted after it.
+    pub parent: Option<Key>,
+    /// Bytes of the whole block.
+    pub len: u64,
+    /// How long the block may live after it is sealed; `None` for as long as there is room.
+    pub time_to_live: Option<Duration>,
+}
+
+impl Client {
+    /// Connects, and fails when the worker cannot be reached. Should it go away later, the client finds it again.
+    pub fn connect(address: &WorkerAddress, options: ConnectOptions) -> Result<Self, ClientError> {
+        let link = Arc::new(Link::new(address, options).map_err(|source| ClientError::System { source })?);
+        link.connect()?;
+        Self::keep(link)
+    }
+
+    /// A client of a worker that may not be there yet: calls fail with [`ClientError::Unavailable`] until it is.
+    pub fn connect_later(address: &WorkerAddress, options: ConnectOptions) -> Result<Self, ClientError> {
+        let link = Arc::new(Link::new(address, options).map_err(|source| ClientError::System { source })?);
+        Self::keep(link)
+    }
+
+    fn keep(link: Arc<Link>) -> Result<Self, ClientError> {
+        link.keep().map_err(|source| ClientError::System { source })?;
+        Ok(Self { link: Arc::new(Keeping(link)) })
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.connection().is_ok()
+    }
+
+    /// Whether blocks are read and written through shared memory; `false` over TCP or while there is no connection.
+    pub fn is_local(&self) -> bool {
+        self.connection().is_ok_and(|connection| matches!(connection.payload, Payload::Mapped(_)))
+    }
+
+    /// Which of `keys` are there, whole: one entry a key.
+    pub fn exists(&self, keys: &[Key]) -> Result<Vec<bool>, ClientError> {
+        check_batch(keys.len())?;
+        self.call("exists", &Request::Exists(keys), |reply, _| match reply {
+            Reply::Found(flags) if flags.len() == keys.len() => Some(flags.iter().map(|flag| *flag == 1).collect()),
+            _ => None,
+        })
+    }
+
+    /// How many of `keys` are there, from the first on and without a gap.
+    pub fn longest_prefix(&self, keys: &[Key]) -> Result<Prefix, ClientError> {
+        check_batch(keys.len())?;
+        self.call("longest prefix", &Request::LongestPrefix(keys), |reply, _| match reply {
+            Reply::PrefixIs { sealed, present } if sealed <= present && present <= keys.len() as u64 => {
+                Some(Prefix { sealed: sealed as usize, present: present as usize })
+            }
+            _ => None,
+        })
+    }
+
+    /// Puts whole blocks: one copy of the bytes, and one message that is not waited for (over TCP, one round trip).
+    /// A block that is there already stays as it is. Returns once the bytes are copied; what another client sees
+    /// follows at once, and for certain after [`flush`](Self::flush).
+    pub fn put(&self, blocks: &[Put<'_>], room: Room) -> Result<(), ClientError> {
+        check_batch(blocks.len())?;
+        let connection = self.connection()?;
+        let records =
+            blocks.iter().map(|put| InlineRecord::new(put.key, put.parent, put.bytes.len() as u64, put.time_to_live));
+        let Payload::Mapped(mapping) = &connection.payload else {
+            let (records, wait): (Vec<_>, _) = (records.collect(), room.left());
+            let parts: Vec<_> = blocks.iter().map(|put| put.bytes).collect();
+            let request = Request::PutInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
+            return connection.call("put", &request, &parts, wait, done).map(drop).map_err(with_size(&parts));
+        };
+        let extents = connection.take_room(&rooms(blocks.iter().map(|put| put.bytes.len() as u64))?, room)?;
+        for (put, extent) in blocks.iter().zip(&extents) {
+            let target = mapping.slice(*extent)?;
+            // SAFETY: the extent lies in the mapping, holds the bytes, and was granted to this connection alone.
+            unsafe { copy_into_shared_memory(target.cast().as_ptr(), put.bytes) };
+        }
+        let records: Vec<_> = records.zip(extents).map(|(block, extent)| PutRecord::new(block, extent)).collect();
+        connection.tell(&Request::Put(&records))
+    }
+
+    /// Publishes blocks that will be written piece by piece. A block whose key is taken can be written all the same,
+    /// and is dropped when it is sealed.
+    pub fn reserve(&self, blocks: &[Reserve], room: Room) -> Result<Vec<GrowingBlock>, ClientError> {
+        check_batch(blocks.len())?;
+        let connection = self.connection()?;
+        let slots: Vec<u64> = blocks.iter().map(|_| connection.next_slot()).collect();
+        let record = |block: &Reserve| InlineRecord::new(block.key, block.parent, block.len, block.time_to_live);
+        let len = |block: &Reserve| usize::try_from(block.len).map_err(|_| too_large(block.len));
+        if matches!(connection.payload, Payload::Inline) {
+            let lens: Vec<usize> = blocks.iter().map(len).collect::<Result<_, _>>()?;
+            let records: Vec<_> =
+                blocks.iter().zip(&slots).map(|(block, slot)| CreateInlineRecord::new(*slot, record(block))).collect();
+            let wait = room.left();
+            let request = Request::CreateInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
+            connection.call("reserve", &request, &[], wait, done)?;
+            let growing = blocks.iter().zip(slots).zip(lens);
+            return Ok(growing
+                .map(|((block, slot), len)| GrowingBlock::inline(connection.clone(), block.key, slot, len))
+                .collect());
+        }
+        let extents = connection.take_room(&rooms(blocks.iter().map(|block| block.len))?, room)?;
+        let placed = || blocks.iter().zip(&slots).zip(&extents);
+        let records: Vec<_> = placed()
+            .map(|((block, slot), extent)| CreateRecord::new(*slot, PutRecord::new(record(block), *extent)))
+            .collect();
+        connection.tell(&Request::Create(&records))?;
+        placed()
+            .map(|((block, slot), extent)| {
+                Ok(GrowingBlock::mapped(connection.clone(), block.key, *slot, len(block)?, *extent))
+            })
+            .collect()
+    }
+
+    /// Returns once everything that this client put, advanced and sealed before can be found by all.
+    pub fn flush(&self) -> Result<(), ClientError> {
+        self.call("flush", &Request::Flush, done).map(drop)
+    }
+
+    /// Pins whole blocks: one entry a key, `None` for a miss.
+    pub fn get(&self, keys: &[Key], wait: Wait) -> Result<Vec<Option<Block>>, ClientError> {
+        self.start(GetWhat::Sealed, keys, wait)?.wait()
+    }
+
+    /// Pins blocks that may still grow: one entry a key, `None` for a miss.
+    pub fn follow(&self, keys: &[Key], wait: Wait) -> Result<Vec<Option<Block>>, ClientError> {
+        self.start(GetWhat::Readable, keys, wait)?.wait()
+    }
+
+    /// Asks for whole blocks, to be collected later.
+    pub fn start_get(&self, keys: &[Key], wait: Wait) -> Result<PendingGet, ClientError> {
+        self.start(GetWhat::Sealed, keys, wait)
+    }
+
+    /// Withdraws blocks; returns how many of `keys` there were. Readers keep what they have pinned.
+    pub fn delete(&self, keys: &[Key]) -> Result<usize, ClientError> {
+        check_batch(keys.len())?;
+        self.call("delete", &Request::Delete(keys), done).map(|count| count as usize)
+    }
+
+    /// How the worker is.
+    pub fn status(&self) -> Result<Status, ClientError> {
+        self.call("status", &Request::Status, |reply, _| match reply {
+            Reply::StatusIs(json) => serde_json::from_slice(json).ok(),
+            _ => None,
+        })
+    }
+
+    fn start(&self, what: GetWhat, keys: &[Key], wait: Wait) -> Result<PendingGet, ClientError> {
+        check_batch(keys.len())?;
+        let connection = self.connection()?;
+        let wait = wait.left().min(Duration::from_micros(MAX_WAIT_MICROS));
+        let request = connection.start(&Request::Get { what, wait: micros(wait), keys }, &[])?;
+        Ok(PendingGet::new(connection, keys.to_vec(), request, wait))
+    }
+
+    fn call<T>(
+        &self,
+        what: &'static str,
+        request: &Request<'_>,
+        decode: impl FnOnce(Reply<'_>, Vec<u8>) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        self.connection()?.call(what, request, &[], Duration::ZERO, decode)
+    }
+
+    fn connection(&self) -> Result<Arc<Connection>, ClientError> {
+        self.link.0.connection()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("is_connected", &self.is_connected()).finish_non_exhaustive()
+    }
+}
+
+fn done(reply: Reply<'_>, _payload: Vec<u8>) -> Option<u64> {
+    match reply {
+        Reply::Done { count } => Some(count),
+        _ => None,
+    }
+}
+
+fn check_batch(count: usize) -> Result<(), ClientError> {
+    if count <= MAX_BATCH { Ok(()) } else { Err(ClientError::BatchTooLarge { count }) }
+}
+
+fn rooms(lens: impl Iterator<Item = u64>) -> Result<Vec<u64>, ClientError> {
+    lens.map(|len| Extent::room_for(len).ok_or_else(|| too_large(len))).collect()
+}
+
+fn too_large(asked: u64) -> ClientError {
+    ClientError::TooLarge { asked, text: "no machine has that much memory".to_owned() }
+}
+
+fn with_size(parts: &[&[u8]]) -> impl FnOnce(ClientError) -> ClientError {
+    let size = parts.iter().map(|part| part.len() as u64).sum();
+    move |error| match error {
+        ClientError::NoRoom { .. } => ClientError::NoRoom { asked: size },
+        ClientError::TooLarge { text, .. } => ClientError::TooLarge { asked: size, text },
+        other => other,
+    }
+}

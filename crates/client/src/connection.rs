@@ -1,0 +1,450 @@
+//! [`Connection`]: one conversation with a worker, and what is held by it.
+//!
+//! Requests are written under a lock, whole frames at a time; answers are read by whichever thread waits
+//! ([`Mailbox`]). Releases of pins are not worth a message each: they ride with the next request, or are sent by the
+//! keeper a millisecond later.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chariot_pool::Mapping;
+use chariot_types::WorkerAddress;
+use chariot_wire::{FrameWriter, HEADER_LEN, Header, Refusal, Reply, Request};
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use zerocopy::little_endian::U64;
+
+use crate::ClientError;
+use crate::mailbox::{Answer, Mailbox, Read, Waited};
+use crate::regions::Regions;
+
+/// How long a blocking receive lasts before it looks at its deadline again; set on the socket once, at dialling.
+pub(crate) const RECEIVE_SLICE: Duration = Duration::from_millis(50);
+
+/// Releases that wait for company are sent at this many at the latest.
+const MAX_PENDING_RELEASES: usize = 4096;
+
+/// Where the bytes of blocks are.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// In shared memory.
+    Mapped(Mapping),
+    /// Behind the messages.
+    Inline,
+}
+
+/// One conversation with a worker.
+pub(crate) struct Connection {
+    address: WorkerAddress,
+    socket: OwnedFd,
+    pub(crate) payload: Payload,
+    pub(crate) capacity: u64,
+    request_timeout: Duration,
+    // Locked for the length of a send, so that frames are never mixed.
+    writer: Mutex<Vec<u8>>,
+    // Only the mailbox's leader locks it.
+    reader: Mutex<Reader>,
+    mailbox: Mailbox,
+    releases: Mutex<Vec<U64>>,
+    release_is_due: AtomicBool,
+    wake_keeper: Arc<OwnedFd>,
+    pub(crate) regions: Mutex<Regions>,
+    next_request: AtomicU64,
+    next_slot: AtomicU64,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        address: WorkerAddress,
+        socket: OwnedFd,
+        payload: Payload,
+        capacity: u64,
+        request_timeout: Duration,
+        wake_keeper: Arc<OwnedFd>,
+    ) -> Self {
+        Self {
+            address,
+            socket,
+            payload,
+            capacity,
+            request_timeout,
+            writer: Mutex::default(),
+            reader: Mutex::default(),
+            mailbox: Mailbox::default(),
+            releases: Mutex::default(),
+            release_is_due: AtomicBool::new(false),
+            wake_keeper,
+            regions: Mutex::default(),
+            next_request: AtomicU64::new(1),
+            next_slot: AtomicU64::new(1),
+        }
+    }
+
+    /// Asks and waits for the answer, which is refused or of the right kind by the time `decode` sees it.
+    pub(crate) fn call<T>(
+        &self,
+        what: &'static str,
+        request: &Request<'_>,
+        payload: &[&[u8]],
+        wait: Duration,
+        decode: impl FnOnce(Reply<'_>, Vec<u8>) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        let id = self.start(request, payload)?;
+        self.finish(what, id, Instant::now() + wait + self.request_timeout, decode)
+    }
+
+    /// Sends a request whose answer will be wanted later, under the id returned.
+    pub(crate) fn start(&self, request: &Request<'_>, payload: &[&[u8]]) -> Result<u64, ClientError> {
+        let id = self.next_request.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.expect(id);
+        self.send(id, request, payload)?;
+        Ok(id)
+    }
+
+    /// Waits for the answer to the request `id`. A worker that does not answer before the deadline is given up: the
+    /// connection ends, so that later calls fail at once instead of waiting as well.
+    pub(crate) fn finish<T>(
+        &self,
+        what: &'static str,
+        id: u64,
+        deadline: Instant,
+        decode: impl FnOnce(Reply<'_>, Vec<u8>) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        match self.wait_for(id, deadline) {
+            Waited::Answer(answer) => self.decode(what, answer, decode),
+            Waited::End => Err(self.unavailable()),
+            Waited::TimedOut => {
+                tracing::warn!(address = %self.address, what, "data worker did not answer in time, reconnecting");
+                self.end();
+                Err(ClientError::TimedOut { what })
+            }
+        }
+    }
+
+    /// Waits for the answer to the request `id` until the deadline and no longer.
+    pub(crate) fn wait_for(&self, id: u64, deadline: Instant) -> Waited {
+        let waited = self.mailbox.wait(id, deadline, |deadline| self.read(deadline), |answer| self.discard(&answer));
+        if matches!(waited, Waited::End) {
+            self.end();
+        }
+        waited
+    }
+
+    /// The answer to the request `id` if it has come; does not wait.
+    pub(crate) fn poll_for(&self, id: u64) -> Waited {
+        let waited = self.mailbox.poll(id, || self.read_now(), |answer| self.discard(&answer));
+        if matches!(waited, Waited::End) {
+            self.end();
+        }
+        waited
+    }
+
+    /// Reads an answer.
+    pub(crate) fn decode<T>(
+        &self,
+        what: &'static str,
+        answer: Answer,
+        decode: impl FnOnce(Reply<'_>, Vec<u8>) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        match Reply::decode(answer.kind, &answer.body) {
+            Ok(Reply::Refused { refusal, text }) => Err(refused(refusal, text)),
+            Ok(reply) => decode(reply, answer.payload).ok_or(ClientError::WrongAnswer { what }),
+            Err(source) => {
+                self.end();
+                Err(source.into())
+            }
+        }
+    }
+
+    /// Says that the answer to the request `id`, which waits, is not wanted any more.
+    pub(crate) fn cancel(&self, id: u64) {
+        match self.mailbox.forsake(id) {
+            Some(answer) => self.discard(&answer),
+            None => {
+                let _ = self.tell(&Request::Cancel { request: id });
+                self.wake_keeper();
+            }
+        }
+    }
+
+    /// Sends a one-way request.
+    pub(crate) fn tell(&self, request: &Request<'_>) -> Result<(), ClientError> {
+        self.send(0, request, &[])
+    }
+
+    /// Sends a one-way request with bytes behind it.
+    pub(crate) fn tell_with(&self, request: &Request<'_>, payload: &[u8]) -> Result<(), ClientError> {
+        self.send(0, request, &[payload])
+    }
+
+    /// Gives a pin back, soon.
+    pub(crate) fn release(&self, block: u64) {
+        let count = {
+            let mut releases = self.releases.lock();
+            releases.push(U64::new(block));
+            releases.len()
+        };
+        if count >= MAX_PENDING_RELEASES {
+            self.send_releases();
+        } else if !self.release_is_due.swap(true, Ordering::AcqRel) {
+            self.wake_keeper();
+        }
+    }
+
+    /// For the keeper: sends releases that found no request to ride with, and reads answers that nobody waits for.
+    pub(crate) fn tidy(&self) {
+        self.release_is_due.store(false, Ordering::Release);
+        self.send_releases();
+        if self.mailbox.has_forsaken() {
+            // No request has the id 0, so this reads all that is there for others.
+            self.poll_for(0);
+            if self.mailbox.has_forsaken() {
+                self.wake_keeper();
+            }
+        }
+    }
+
+    fn send_releases(&self) {
+        if !self.releases.lock().is_empty() {
+            // An empty batch: the releases that wait ride with it.
+            let _ = self.tell(&Request::Release(&[]));
+        }
+    }
+
+    fn wake_keeper(&self) {
+        let _ = rustix::io::write(&*self.wake_keeper, &1u64.to_ne_bytes());
+    }
+
+    /// A slot number that no growing block of this connection has had.
+    pub(crate) fn next_slot(&self) -> u64 {
+        self.next_slot.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How long a call that does not wait may take.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Whether the conversation is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.mailbox.has_ended()
+    }
+
+    /// Ends the conversation, for all threads at once.
+    pub(crate) fn end(&self) {
+        self.mailbox.end();
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+
+    pub(crate) fn unavailable(&self) -> ClientError {
+        ClientError::Unavailable { address: self.address.clone(), source: None }
+    }
+
+    /// Releases what an answer that nobody wants has pinned.
+    fn discard(&self, answer: &Answer) {
+        match Reply::decode(answer.kind, &answer.body) {
+            Ok(Reply::Blocks(blocks)) => {
+                blocks.iter().map(|block| block.block()).filter(|block| *block != 0).for_each(|b| self.release(b));
+            }
+            Ok(Reply::Granted(extent)) => {
+                let _ = self.tell(&Request::GiveBack(extent));
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&self, id: u64, request: &Request<'_>, payload: &[&[u8]]) -> Result<(), ClientError> {
+        if self.has_ended() {
+            return Err(self.unavailable());
+        }
+        let mut frames = self.writer.lock();
+        frames.clear();
+        let mut writer = FrameWriter::new(&mut frames);
+        {
+            let mut releases = self.releases.lock();
+            if !releases.is_empty() {
+                writer.request(0, &Request::Release(&releases), 0);
+                releases.clear();
+            }
+        }
+        let payload_len = payload.iter().map(|part| part.len() as u64).sum();
+        writer.request(id, request, payload_len);
+        let sent = send_all(self.socket.as_fd(), &frames)
+            .and_then(|()| payload.iter().try_for_each(|part| send_all(self.socket.as_fd(), part)));
+        drop(frames);
+        sent.map_err(|_| {
+            self.end();
+            self.unavailable()
+        })
+    }
+
+    fn read(&self, deadline: Instant) -> Read {
+        self.read_with(RecvFlags::empty(), deadline)
+    }
+
+    fn read_now(&self) -> Read {
+        self.read_with(RecvFlags::DONTWAIT, Instant::now())
+    }
+
+    fn read_with(&self, flags: RecvFlags, deadline: Instant) -> Read {
+        match self.reader.lock().read(self.socket.as_fd(), flags, deadline) {
+            Ok(Some((id, answer))) => Read::Frame(id, answer),
+            Ok(None) => Read::Nothing,
+            Err(_) => Read::End,
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn refused(refusal: Refusal, text: &str) -> ClientError {
+    match refusal {
+        Refusal::Full => ClientError::NoRoom { asked: 0 },
+        Refusal::NeverFits => ClientError::TooLarge { asked: 0, text: text.to_owned() },
+        _ => ClientError::Refused { text: text.to_owned() },
+    }
+}
+
+fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Cuts the bytes that arrive into frames; remembers a frame that has arrived in part.
+#[derive(Default)]
+struct Reader {
+    buffer: Vec<u8>,
+    // Bytes of `buffer` in use: `start..end`.
+    start: usize,
+    end: usize,
+    payload: Option<PartialPayload>,
+}
+
+struct PartialPayload {
+    header: Header,
+    body: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Reader {
+    /// The next whole frame, or nothing at the deadline; receives at least once.
+    fn read(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        flags: RecvFlags,
+        deadline: Instant,
+    ) -> io::Result<Option<(u64, Answer)>> {
+        let mut has_received = false;
+        loop {
+            if self.payload.is_none()
+                && let Some(frame) = self.take_frame()?
+            {
+                return Ok(Some(frame));
+            }
+            if has_received && Instant::now() >= deadline {
+                return Ok(None);
+            }
+            match self.payload.take() {
+                None => self.fill(socket, flags)?,
+                Some(partial) => match self.go_on_with(partial, socket, flags)? {
+                    Ok(frame) => return Ok(Some(frame)),
+                    Err(partial) => self.payload = Some(partial),
+                },
+            }
+            has_received = true;
+        }
+    }
+
+    /// Takes the next frame out of the buffer if it is there whole; one with a payload becomes the partial one.
+    fn take_frame(&mut self) -> io::Result<Option<(u64, Answer)>> {
+        let held = &self.buffer[self.start..self.end];
+        let Some(header) = held.first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        let header = Header::decode(header).map_err(io::Error::other)?;
+        let Some(body) = held[HEADER_LEN..].get(..header.body).map(<[u8]>::to_vec) else {
+            let frame = HEADER_LEN + header.body;
+            if self.start + frame > self.buffer.len() {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+                self.buffer.resize(self.buffer.len().max(frame), 0);
+            }
+            return Ok(None);
+        };
+        self.start += HEADER_LEN + header.body;
+        if header.payload == 0 {
+            return Ok(Some((header.request, Answer { kind: header.kind, body, payload: Vec::new() })));
+        }
+        let held = &self.buffer[self.start..self.end];
+        let here = held.len().min(usize::try_from(header.payload).unwrap_or(usize::MAX));
+        let mut payload = Vec::with_capacity(header.payload as usize);
+        payload.extend_from_slice(&held[..here]);
+        self.start += here;
+        self.payload = Some(PartialPayload { header, body, payload });
+        Ok(None)
+    }
+
+    /// Receives into the payload; the whole frame, or the payload as it now is.
+    fn go_on_with(
+        &mut self,
+        mut partial: PartialPayload,
+        socket: BorrowedFd<'_>,
+        flags: RecvFlags,
+    ) -> io::Result<Result<(u64, Answer), PartialPayload>> {
+        let left = partial.header.payload as usize - partial.payload.len();
+        if left > 0 {
+            let spare = &mut partial.payload.spare_capacity_mut()[..left];
+            let received = match rustix::net::recv(socket, spare, flags) {
+                Ok(((filled, _), _)) => filled.len(),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(Err(partial)),
+                Err(errno) => return Err(errno.into()),
+            };
+            if received == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let filled = partial.payload.len() + received;
+            // SAFETY: the kernel has just initialised `received` bytes of the spare capacity.
+            unsafe { partial.payload.set_len(filled) };
+            if received < left {
+                return Ok(Err(partial));
+            }
+        }
+        let PartialPayload { header, body, payload } = partial;
+        Ok(Ok((header.request, Answer { kind: header.kind, body, payload })))
+    }
+
+    /// Receives once into the buffer; nothing when the receive slice passes.
+    fn fill(&mut self, socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<()> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.buffer.is_empty() {
+            self.buffer.resize(64 << 10, 0);
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        match rustix::net::recv(socket, &mut self.buffer[self.end..], flags) {
+            Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((_, received)) => {
+                self.end += received;
+                Ok(())
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! How to connect, and how long to wait.
+
+use std::time::{Duration, Instant};
+
+/// How a client reaches its worker.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// How long connecting, with the handshake, may take.
+    pub timeout: Duration,
+    /// How long a call that does not wait for anything may take; a worker that is slower is given up.
+    pub request_timeout: Duration,
+    /// Which way to the worker.
+    pub transport: Transport,
+    /// What the client calls itself, for `dscli status`.
+    pub name: String,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(2),
+            transport: Transport::Auto,
+            name: String::new(),
+        }
+    }
+}
+
+/// Which way to the worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Transport {
+    /// Through shared memory when the worker is on this host, else over TCP.
+    #[default]
+    Auto,
+    /// Over TCP always.
+    Tcp,
+}
+
+/// What a put does when the pool is full of blocks that cannot be evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// Fails at once with [`ClientError::NoRoom`](crate::ClientError::NoRoom).
+    Now,
+    /// Waits for room until then.
+    Until(Instant),
+}
+
+/// What a get does about blocks that are not there yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// They are misses.
+    No,
+    /// Waits for them until then.
+    Until(Instant),
+}
+
+impl Wait {
+    pub(crate) fn left(self) -> Duration {
+        match self {
+            Self::No => Duration::ZERO,
+            Self::Until(deadline) => deadline.saturating_duration_since(Instant::now()),
+        }
+    }
+}
+
+impl Room {
+    pub(crate) fn left(self) -> Duration {
+        match self {
+            Self::Now => Duration::ZERO,
+            Self::Until(deadline) => deadline.saturating_duration_since(Instant::now()),
+        }
+    }
+}
