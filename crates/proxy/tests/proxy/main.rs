@@ -1,0 +1,10 @@
+//! The proxy between real sockets: a client on one side, instances that only pretend to be vLLM on the other.
+
+mod balance;
+mod cancel;
+mod client;
+mod completion;
+mod failure;
+mod fake_engine;
+mod limits;
+mod server;
