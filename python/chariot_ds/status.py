@@ -1,0 +1,47 @@
+"""What `Client.status` returns. Newer workers may say more."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class SessionStatus(TypedDict):
+    """One client's connection."""
+
+    name: str
+    pid: int
+    transport: str
+    connected_s: float
+
+
+class Status(TypedDict):
+    """How a worker is. Bytes are bytes, times are seconds, counts are since the worker's start."""
+
+    worker_address: str
+    version: str
+    pid: int
+    uptime_s: float
+    capacity_bytes: int
+    free_bytes: int
+    granted_bytes: int
+    largest_free_bytes: int
+    sealed_blocks: int
+    sealed_bytes: int
+    growing_blocks: int
+    pinned_blocks: int
+    detached_blocks: int
+    touched_bytes: int
+    huge_pages: bool
+    resident_bytes: int
+    puts: int
+    put_bytes: int
+    duplicates: int
+    hits: int
+    hit_bytes: int
+    misses: int
+    evictions: int
+    expired: int
+    waiting: int
+    misuses: int
+    sessions: list[SessionStatus]
+    log_dir: str
