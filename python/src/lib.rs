@@ -3,7 +3,9 @@
 //! Thin: the bindings turn Python's values into the client's and back. The interpreter is released around everything
 //! that copies or waits, and what needs no Rust lives in the Python files of `chariot_ds`.
 
+mod chain;
 mod client;
+mod connector;
 
 use pyo3::prelude::*;
 
@@ -11,5 +13,6 @@ use pyo3::prelude::*;
 #[pymodule(name = "_native")]
 fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    client::register(module)
+    client::register(module)?;
+    connector::register(module)
 }

@@ -1,0 +1,50 @@
+//! [`Connection`]: the connector's way to the data worker, which may not be there.
+
+use std::time::Duration;
+
+use chariot_client::{Client, ConnectOptions};
+use chariot_types::WorkerAddress;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+/// A connection to the data worker at `address` that looks for the worker in the background while it is away.
+///
+/// `name` is what `dscli status` shows; a worker that leaves a request unanswered for `request_timeout` seconds is given
+/// up, and looked for again.
+#[pyclass(module = "chariot_ds._native", frozen)]
+pub(crate) struct Connection {
+    client: Client,
+}
+
+impl Connection {
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+}
+
+#[pymethods]
+impl Connection {
+    #[new]
+    fn new(address: &str, name: String, request_timeout: f64) -> PyResult<Self> {
+        let address: WorkerAddress = address.parse().map_err(to_value_error)?;
+        let request_timeout = Duration::try_from_secs_f64(request_timeout).map_err(to_value_error)?;
+        let options = ConnectOptions { request_timeout, timeout: request_timeout, name, ..ConnectOptions::default() };
+        let client = Client::connect_later(&address, options);
+        Ok(Self { client: client.map_err(|error| PyRuntimeError::new_err(describe(&error)))? })
+    }
+
+    /// Whether the worker is there now.
+    fn is_connected(&self) -> bool {
+        self.client.is_connected()
+    }
+}
+
+fn to_value_error(error: impl std::error::Error) -> PyErr {
+    PyValueError::new_err(describe(&error))
+}
+
+/// An error and its causes in one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
