@@ -22,6 +22,16 @@ pub(crate) enum Answer {
     Relayed(Reply, InFlight),
 }
 
+impl Answer {
+    pub(crate) fn relayed(reply: Reply, mut in_flight: InFlight) -> Self {
+        // Nobody polls a body that is known to be empty.
+        if reply.is_end_stream() {
+            in_flight.end();
+        }
+        Self::Relayed(reply, in_flight)
+    }
+}
+
 /// Why a request is refused here, in the words of the `type` field of an error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {

@@ -53,7 +53,8 @@ pub struct Timeouts {
     pub prefill: Duration,
     /// One instance's answer to a health question.
     pub health: Duration,
-    /// How long a peer, client or instance, may leave sent bytes unacknowledged before it counts as gone.
+    /// How long a peer, client or instance, may take none of the bytes sent to it, or leave the system's keep-alive
+    /// probes unanswered, before it counts as gone.
     pub peer_silence: Duration,
     /// How long an idle connection to an instance is kept. Below the five seconds after which vLLM's server closes it.
     pub upstream_idle: Duration,

@@ -29,13 +29,14 @@ type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
 pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// None once the connection has ended: a finished driver must not be polled.
-    driver: Option<Driver>,
+    /// Boxed because it holds the buffers' state, and connections move between pool and replies.
+    driver: Option<Box<Driver>>,
 }
 
 /// An exchange that brought no answer.
 pub(crate) enum Unanswered {
     /// Nothing was sent: the connection had ended before. The request can go elsewhere without harm.
-    Unsent(Request<Full<Bytes>>),
+    Unsent(Box<Request<Full<Bytes>>>),
     /// The connection broke after the request, or a part of it, was sent.
     Broken(hyper::Error),
 }
@@ -47,7 +48,7 @@ impl Connection {
         let stream = tokio::time::timeout(timeout, connecting).await??;
         tune(&stream, silence)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        Ok(Self { sender, driver: Some(driver) })
+        Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
     /// Sends one request and waits for the head of its answer. The connection comes back with it: the body only
@@ -61,7 +62,7 @@ impl Connection {
             self.sender.poll_ready(cx)
         });
         if ready.await.is_err() {
-            return Err(Unanswered::Unsent(request));
+            return Err(Unanswered::Unsent(Box::new(request)));
         }
         let mut answer = pin!(self.sender.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
@@ -71,7 +72,7 @@ impl Connection {
         match answered.await {
             Ok(response) => Ok((response, self)),
             Err(mut unsent) => Err(match unsent.take_message() {
-                Some(request) => Unanswered::Unsent(request),
+                Some(request) => Unanswered::Unsent(Box::new(request)),
                 None => Unanswered::Broken(unsent.into_error()),
             }),
         }

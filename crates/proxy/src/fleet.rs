@@ -4,8 +4,8 @@
 //! - nothing of it was sent: always;
 //! - the connection was an old one and broke (the instance restarted while it lay idle): once, on a new connection to the
 //!   same instance, where [`Repeat`] allows it;
-//! - the connection was new and broke before any answer: once in the life of the request, on another instance. A request
-//!   that kills the engines that touch it shall not visit all of them.
+//! - the connection was new and broke before any answer: on one other instance of the side. A request that kills the
+//!   engines that touch it shall not visit all of them.
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use crate::{InstanceAddress, ProxyConfig, Side};
 
 /// Idle connections kept for one instance.
 const MOST_IDLE: usize = 256;
+
+/// How many instances of a side may break under one request before it is given up there.
+pub(crate) const MOST_BROKEN: usize = 2;
 
 /// All instances of one side.
 pub(crate) struct Fleet {
@@ -94,7 +97,7 @@ impl Fleet {
             }
             if matches!(failure, NoAnswer::Broken { .. }) {
                 broken += 1;
-                if broken == 2 || outbound.repeat == Repeat::Never {
+                if broken == MOST_BROKEN || outbound.repeat == Repeat::Never {
                     break;
                 }
             }
@@ -192,7 +195,7 @@ impl Lease {
             None => request,
             Some(connection) => match connection.exchange(request).await {
                 Ok((response, connection)) => return Ok(self.answered(response, connection)),
-                Err(Unanswered::Unsent(request)) => request,
+                Err(Unanswered::Unsent(request)) => *request,
                 Err(Unanswered::Broken(_stale)) if outbound.repeat == Repeat::Harmless => {
                     outbound.to_request(&self.instance().host)
                 }

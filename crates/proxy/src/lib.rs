@@ -10,7 +10,7 @@
 //!
 //! What it promises:
 //! - Prefill is an optimisation. Where no prefill instance answers, decode gets the request alone and computes the prompt.
-//! - A client that goes away takes its upstream request with it, in either step, at once: [`connection`] says how.
+//! - A client that goes away takes its upstream request with it, in either step, at once. See `connection`.
 //! - A reply is never held back: what decode sends is written to the client in the same turn of the event loop.
 //!
 //! The entry points are [`serve`] and, where the caller wants the bound address first, [`Proxy`].

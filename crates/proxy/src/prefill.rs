@@ -3,8 +3,10 @@
 //! Prefill is asked, never needed. Only what decode would refuse as well stops a request here, and the whole step has one
 //! deadline. The caller may drop it at any time; the instance then sees its connection close.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -13,18 +15,18 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use crate::ProxyConfig;
 use crate::balance::Tried;
-use crate::fleet::{Fleet, Lease};
+use crate::fleet::{Fleet, Lease, MOST_BROKEN, NoAnswer};
 use crate::metrics::{Metrics, PrefillOutcome, UpstreamFailure};
 use crate::outbound::Outbound;
 use crate::split::Object;
+use crate::{InstanceAddress, ProxyConfig};
 
 /// The prefill side.
 pub(crate) struct Prefill {
     fleet: Arc<Fleet>,
     metrics: Arc<Metrics>,
-    time: std::time::Duration,
+    time: Duration,
     most_reply_bytes: usize,
     /// Whether the last step found no instance: said when it begins and when it ends, not for each request between.
     absent: AtomicBool,
@@ -38,6 +40,15 @@ pub(crate) enum Prefilled {
     Plain,
     /// The request is wrong, and decode would say the same.
     Rejected(Response<Bytes>),
+}
+
+/// What came of asking one instance.
+enum Attempt {
+    Answered(Prefilled),
+    /// Counted and logged by the fleet.
+    Unanswered(NoAnswer),
+    /// It answered with something that is no answer. Another instance may do better.
+    Erred,
 }
 
 impl Prefill {
@@ -56,12 +67,16 @@ impl Prefill {
         let begun = Instant::now();
         let deadline = begun + self.time;
         let mut tried = Tried::default();
-        while let Some(lease) = self.fleet.take_available(&tried) {
+        let mut broken = 0;
+        while broken < MOST_BROKEN
+            && let Some(lease) = self.fleet.take_available(&tried)
+        {
             let index = lease.index();
             tried.add(index);
             match timeout_at(deadline, self.attempt(lease, outbound)).await {
-                Ok(Some(prefilled)) => return self.answered(prefilled, begun),
-                Ok(None) => {}
+                Ok(Attempt::Answered(prefilled)) => return self.answered(prefilled, begun),
+                Ok(Attempt::Unanswered(NoAnswer::Broken { .. })) => broken += 1,
+                Ok(Attempt::Unanswered(_) | Attempt::Erred) => {}
                 Err(elapsed) => {
                     self.fleet.failed(index, UpstreamFailure::TimedOut, &elapsed);
                     break;
@@ -71,33 +86,35 @@ impl Prefill {
         self.nobody_answered(begun)
     }
 
-    /// One instance's answer; none where another instance may do better.
-    async fn attempt(&self, lease: Lease, outbound: &Outbound) -> Option<Prefilled> {
+    async fn attempt(&self, lease: Lease, outbound: &Outbound) -> Attempt {
         let address = lease.address().clone();
-        // Why not is counted and logged where it is found.
-        let (head, body) = lease.send(outbound).await.ok()?.into_parts();
-        let error = |what: &dyn std::fmt::Display| {
-            self.metrics.upstream_failed(self.fleet.side(), &address, UpstreamFailure::Error);
-            warn!(instance = %address, error = %what, "prefill instance answered with an error");
-            None
+        let (head, body) = match lease.send(outbound).await {
+            Ok(response) => response.into_parts(),
+            Err(unanswered) => return Attempt::Unanswered(unanswered),
         };
         if !head.status.is_success() && !head.status.is_client_error() {
-            return error(&head.status);
+            return self.erred(&address, &head.status);
         }
         let body = match Limited::new(body, self.most_reply_bytes).collect().await {
             Ok(collected) => collected.to_bytes(),
-            Err(cause) => return error(&cause),
+            Err(cause) => return self.erred(&address, &cause),
         };
         if head.status.is_client_error() {
-            return Some(Prefilled::Rejected(Response::from_parts(head, body)));
+            return Attempt::Answered(Prefilled::Rejected(Response::from_parts(head, body)));
         }
         match Object::parse(&body) {
-            Ok(reply) => Some(match reply.transfer_params() {
+            Ok(reply) => Attempt::Answered(match reply.transfer_params() {
                 Some(params) => Prefilled::Carried(params.to_owned()),
                 None => Prefilled::Plain,
             }),
-            Err(cause) => error(&cause),
+            Err(cause) => self.erred(&address, &cause),
         }
+    }
+
+    fn erred(&self, instance: &InstanceAddress, error: &dyn fmt::Display) -> Attempt {
+        self.metrics.upstream_failed(self.fleet.side(), instance, UpstreamFailure::Error);
+        warn!(%instance, %error, "prefill instance answered with an error");
+        Attempt::Erred
     }
 
     fn answered(&self, prefilled: Prefilled, begun: Instant) -> Prefilled {

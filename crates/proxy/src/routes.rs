@@ -62,7 +62,7 @@ impl Routes {
             Route::Completions | Route::ChatCompletions | Route::Forwarded => match self.relay(route, request).await {
                 Ok(reply) => {
                     in_flight.answered(reply.status());
-                    return Ok(reply.map(|reply| Answer::Relayed(reply, in_flight)));
+                    return Ok(reply.map(|reply| Answer::relayed(reply, in_flight)));
                 }
                 Err(refusal) => refusal,
             },

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::client::{CHAT, COMPLETIONS, RawClient, TestProxy};
-use crate::fake_engine::{FakeBody, FakeEngine, event_stream};
+use crate::fake_engine::FakeEngine;
 
 const DISCONNECTS: &str = r#"chariot_proxy_client_disconnects_total{route="completions"}"#;
 
@@ -47,17 +47,11 @@ async fn a_client_that_leaves_before_the_reply_begins_cancels_decode() {
 #[tokio::test]
 async fn a_client_that_leaves_during_the_reply_cancels_decode() {
     let prefill = FakeEngine::saying(200, json!({})).await;
-    let decode = FakeEngine::start(|_| async {
-        let (sender, body) = FakeBody::open();
-        sender.send(Ok(Bytes::from("data: 1\n\n"))).unwrap();
-        // The stream stays open for as long as anyone listens, and says nothing more.
-        tokio::spawn(async move { sender.closed().await });
-        event_stream(body)
-    })
-    .await;
+    let (decode, sender) = FakeEngine::streaming().await;
     let proxy = TestProxy::between(&[&prefill], &[&decode]).await;
 
     let mut client = RawClient::post(&proxy, CHAT, "{}").await;
+    sender.send(Ok(Bytes::from("data: 1\n\n"))).unwrap();
     client.read_until("data: 1\n\n\r\n").await;
     assert_eq!(decode.abandoned(), 0);
     drop(client);
@@ -77,7 +71,7 @@ async fn a_client_that_leaves_while_it_sends_reaches_no_instance() {
     client.write("POST /v1/completions HTTP/1.1\r\nhost: p\r\ncontent-length: 100\r\n\r\n{").await;
     drop(client);
 
-    proxy.metric_reaches(DISCONNECTS, 1.0).await;
+    proxy.metric_reaches(r#"chariot_proxy_requests_total{route="completions",code="400"}"#, 1.0).await;
     assert!(prefill.received().is_empty() && decode.received().is_empty());
 }
 

@@ -19,22 +19,22 @@ use tokio::time::timeout;
 
 use crate::fake_engine::{FakeEngine, PATIENCE};
 
-pub const COMPLETIONS: &str = "/v1/completions";
-pub const CHAT: &str = "/v1/chat/completions";
+pub(crate) const COMPLETIONS: &str = "/v1/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 /// A running proxy.
-pub struct TestProxy {
-    pub address: SocketAddr,
+pub(crate) struct TestProxy {
+    pub(crate) address: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
 }
 
 impl TestProxy {
-    pub async fn between(prefill: &[&FakeEngine], decode: &[&FakeEngine]) -> Self {
+    pub(crate) async fn between(prefill: &[&FakeEngine], decode: &[&FakeEngine]) -> Self {
         Self::start(config(addresses(prefill), addresses(decode))).await
     }
 
-    pub async fn start(config: ProxyConfig) -> Self {
+    pub(crate) async fn start(config: ProxyConfig) -> Self {
         let proxy = Proxy::bind(config).await.unwrap();
         let address = proxy.local_addr();
         let (shutdown, asked) = oneshot::channel::<()>();
@@ -44,25 +44,25 @@ impl TestProxy {
         Self { address, shutdown: Some(shutdown), running }
     }
 
-    pub fn ask_to_stop(&mut self) {
+    pub(crate) fn ask_to_stop(&mut self) {
         drop(self.shutdown.take());
     }
 
-    pub async fn has_stopped(&mut self) {
+    pub(crate) async fn has_stopped(&mut self) {
         timeout(PATIENCE, &mut self.running).await.expect("the proxy never stopped").unwrap();
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Reply {
         let request = Request::post(path).header("content-type", "application/json");
         self.send(request.body(Full::from(body.to_owned())).unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(Request::get(path).body(Full::default()).unwrap()).await
     }
 
     /// Sends a request on a connection of its own and reads the whole reply.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
         timeout(PATIENCE, self.try_send(request)).await.expect("the proxy never answered").unwrap()
     }
 
@@ -78,14 +78,13 @@ impl TestProxy {
     }
 
     /// The value of one line of `GET /metrics`; none where the line is missing.
-    pub async fn metric(&self, line: &str) -> Option<f64> {
+    pub(crate) async fn metric(&self, line: &str) -> Option<f64> {
         let text = self.get("/metrics").await.text();
-        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
-        value
+        text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Waits until a line of `GET /metrics` has a value.
-    pub async fn metric_reaches(&self, line: &str, value: f64) {
+    pub(crate) async fn metric_reaches(&self, line: &str, value: f64) {
         let polling = async {
             while self.metric(line).await != Some(value) {
                 tokio::task::yield_now().await;
@@ -99,31 +98,31 @@ impl TestProxy {
 
 /// A reply that was read to its end.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 
-    pub fn error_message(&self) -> String {
+    pub(crate) fn error_message(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap().to_owned()
     }
 }
 
-pub fn config(prefill: Vec<InstanceAddress>, decode: Vec<InstanceAddress>) -> ProxyConfig {
+pub(crate) fn config(prefill: Vec<InstanceAddress>, decode: Vec<InstanceAddress>) -> ProxyConfig {
     let mut config = ProxyConfig::new(prefill, decode);
     config.port = 0;
     config.backoff.first = Duration::from_millis(20);
@@ -131,39 +130,39 @@ pub fn config(prefill: Vec<InstanceAddress>, decode: Vec<InstanceAddress>) -> Pr
     config
 }
 
-pub fn addresses(engines: &[&FakeEngine]) -> Vec<InstanceAddress> {
+pub(crate) fn addresses(engines: &[&FakeEngine]) -> Vec<InstanceAddress> {
     engines.iter().map(|engine| engine.instance()).collect()
 }
 
-pub fn instance(address: SocketAddr) -> InstanceAddress {
+pub(crate) fn instance(address: SocketAddr) -> InstanceAddress {
     address.to_string().parse().unwrap()
 }
 
 /// A connection that speaks in bytes, for clients that misbehave.
-pub struct RawClient(TcpStream);
+pub(crate) struct RawClient(TcpStream);
 
 impl RawClient {
-    pub async fn connect(proxy: &TestProxy) -> Self {
+    pub(crate) async fn connect(proxy: &TestProxy) -> Self {
         Self(TcpStream::connect(proxy.address).await.unwrap())
     }
 
-    pub async fn post(proxy: &TestProxy, path: &str, body: &str) -> Self {
+    pub(crate) async fn post(proxy: &TestProxy, path: &str, body: &str) -> Self {
         let mut client = Self::connect(proxy).await;
         let length = body.len();
         client.write(&format!("POST {path} HTTP/1.1\r\nhost: p\r\ncontent-length: {length}\r\n\r\n{body}")).await;
         client
     }
 
-    pub async fn write(&mut self, text: &str) {
+    pub(crate) async fn write(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    pub async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await
     }
 
     /// Reads until what was read since the connection began ends with `end`.
-    pub async fn read_until(&mut self, end: &str) -> String {
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut text = Vec::new();
         let reading = async {
             while !text.ends_with(end.as_bytes()) {
@@ -177,7 +176,7 @@ impl RawClient {
     }
 
     /// Reads until the proxy closes the connection.
-    pub async fn read_to_end(&mut self) -> String {
+    pub(crate) async fn read_to_end(&mut self) -> String {
         let mut text = Vec::new();
         let ended = timeout(PATIENCE, self.0.read_to_end(&mut text)).await.expect("the connection never closed");
         // A reset is an end as well.

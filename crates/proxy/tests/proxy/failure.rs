@@ -40,7 +40,8 @@ async fn what_prefill_refuses_is_refused_without_asking_decode() {
 #[tokio::test]
 async fn without_any_prefill_decode_answers_alone() {
     let decode = FakeEngine::saying(200, json!({"id": "d"})).await;
-    let proxy = TestProxy::start(config(vec![instance(nowhere().await)], addresses(&[&decode]))).await;
+    let gone = nowhere();
+    let proxy = TestProxy::start(config(vec![gone.instance()], addresses(&[&decode]))).await;
 
     let reply = proxy.post(COMPLETIONS, r#"{ "prompt":"p" }"#).await;
 
@@ -105,7 +106,8 @@ async fn a_prefill_that_hangs_is_given_up_at_the_deadline_and_then_left_alone() 
 #[tokio::test]
 async fn a_decode_that_is_gone_is_replaced_by_another() {
     let (slamming, _closing) = slammer().await;
-    for gone in [nowhere().await, slamming] {
+    let nowhere = nowhere();
+    for gone in [nowhere.address, slamming] {
         let prefill = FakeEngine::saying(200, json!({})).await;
         let decode = FakeEngine::saying(200, json!({"id": "d"})).await;
         let decodes = vec![instance(gone), decode.instance()];
@@ -120,8 +122,8 @@ async fn a_decode_that_is_gone_is_replaced_by_another() {
 #[tokio::test]
 async fn with_no_decode_left_the_client_is_told_so() {
     let prefill = FakeEngine::saying(200, json!({})).await;
-    let gone = nowhere().await;
-    let proxy = TestProxy::start(config(addresses(&[&prefill]), vec![instance(gone)])).await;
+    let gone = nowhere();
+    let proxy = TestProxy::start(config(addresses(&[&prefill]), vec![gone.instance()])).await;
 
     for path in [COMPLETIONS, "/tokenize"] {
         let reply = proxy.post(path, "{}").await;
@@ -129,23 +131,20 @@ async fn with_no_decode_left_the_client_is_told_so() {
         assert_eq!(reply.json()["error"]["code"], 502);
         assert_eq!(reply.json()["error"]["type"], "BadGatewayError");
         let message = reply.error_message();
-        assert!(message.contains(&gone.to_string()) && message.contains("hint: "), "{message}");
+        assert!(message.contains(&gone.address.to_string()) && message.contains("hint: "), "{message}");
     }
 }
 
 #[tokio::test]
 async fn a_reply_that_breaks_off_ends_without_its_last_chunk() {
     let prefill = FakeEngine::saying(200, json!({})).await;
-    let decode = FakeEngine::start(|_| async {
-        let (sender, body) = FakeBody::open();
-        sender.send(Ok(Bytes::from("data: 1\n\n"))).unwrap();
-        sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).unwrap();
-        event_stream(body)
-    })
-    .await;
+    let (decode, sender) = FakeEngine::streaming().await;
     let proxy = TestProxy::between(&[&prefill], &[&decode]).await;
 
     let mut client = RawClient::post(&proxy, COMPLETIONS, "{}").await;
+    sender.send(Ok(Bytes::from("data: 1\n\n"))).unwrap();
+    client.read_until("data: 1\n\n\r\n").await;
+    sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).unwrap();
     let reply = client.read_to_end().await;
 
     assert!(!reply.ends_with("0\r\n\r\n"), "{reply}");
@@ -171,6 +170,23 @@ async fn a_request_that_kills_its_instances_visits_two_of_them_at_most() {
     let proxy = TestProxy::start(config).await;
 
     assert_eq!(proxy.post(COMPLETIONS, "{}").await.status, 502);
+
+    let metrics = proxy.get("/metrics").await.text();
+    assert_eq!(metrics.matches(r#"failure="broken"} 1"#).count(), 2, "{metrics}");
+}
+
+#[tokio::test]
+async fn a_request_that_kills_prefills_visits_two_of_them_and_then_decode() {
+    let (mut slammers, mut instances) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let (address, closing) = slammer().await;
+        instances.push(instance(address));
+        slammers.push(closing);
+    }
+    let decode = FakeEngine::saying(200, json!({"id": "d"})).await;
+    let proxy = TestProxy::start(config(instances, addresses(&[&decode]))).await;
+
+    assert_eq!(proxy.post(COMPLETIONS, "{}").await.json(), json!({"id": "d"}));
 
     let metrics = proxy.get("/metrics").await.text();
     assert_eq!(metrics.matches(r#"failure="broken"} 1"#).count(), 2, "{metrics}");

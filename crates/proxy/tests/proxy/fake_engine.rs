@@ -17,38 +17,38 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// What every wait in these tests ends at.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 type Answering = Pin<Box<dyn Future<Output = Response<FakeBody>> + Send>>;
 type Script = Arc<dyn Fn(Received) -> Answering + Send + Sync>;
 
 /// A fake instance. Dropping it closes its socket and every connection.
-pub struct FakeEngine {
-    pub address: SocketAddr,
+pub(crate) struct FakeEngine {
+    pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
     connections: tokio::task::JoinHandle<()>,
 }
 
 /// One request as an instance received it.
 #[derive(Clone, Debug)]
-pub struct Received {
-    pub method: Method,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Received {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Received {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 }
@@ -63,7 +63,7 @@ struct Seen {
 
 impl FakeEngine {
     /// Answers every request with what `script` makes of it.
-    pub async fn start<F>(script: impl Fn(Received) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn start<F>(script: impl Fn(Received) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response<FakeBody>> + Send + 'static,
     {
@@ -71,7 +71,7 @@ impl FakeEngine {
     }
 
     /// The same at an address of the caller's choice: an instance that comes back.
-    pub async fn start_at<F>(address: SocketAddr, script: impl Fn(Received) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn start_at<F>(address: SocketAddr, script: impl Fn(Received) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response<FakeBody>> + Send + 'static,
     {
@@ -89,7 +89,7 @@ impl FakeEngine {
     }
 
     /// Answers everything with one JSON value.
-    pub async fn saying(status: u16, body: Value) -> Self {
+    pub(crate) async fn saying(status: u16, body: Value) -> Self {
         Self::start(move |_| {
             let body = body.clone();
             async move { json(status, &body) }
@@ -98,45 +98,56 @@ impl FakeEngine {
     }
 
     /// Never answers anything.
-    pub async fn silent() -> Self {
+    pub(crate) async fn silent() -> Self {
         Self::start(|_| std::future::pending()).await
     }
 
-    pub fn instance(&self) -> InstanceAddress {
+    /// Answers its first request with an event stream that the test writes, and no further one.
+    pub(crate) async fn streaming() -> (Self, FakeBodySender) {
+        let (sender, body) = FakeBody::open();
+        let body = Mutex::new(Some(body));
+        let engine = Self::start(move |_| {
+            let body = body.lock().unwrap().take();
+            async move { event_stream(body.expect("one request was expected")) }
+        });
+        (engine.await, sender)
+    }
+
+    pub(crate) fn instance(&self) -> InstanceAddress {
         self.address.to_string().parse().unwrap()
     }
 
-    pub fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.seen.requests.lock().unwrap().clone()
     }
 
     /// The only request so far.
-    pub fn only(&self) -> Received {
+    pub(crate) fn only(&self) -> Received {
         let mut received = self.received();
         assert_eq!(received.len(), 1, "{received:?}");
         received.remove(0)
     }
 
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         *self.seen.connected.borrow()
     }
 
     /// Waits until so many requests have come.
-    pub async fn has_begun(&self, requests: usize) {
+    pub(crate) async fn has_begun(&self, requests: usize) {
         reaches(&self.seen.begun, requests).await;
     }
 
     /// Waits until so many requests were given up before their answer was complete.
-    pub async fn was_abandoned(&self, requests: usize) {
+    pub(crate) async fn was_abandoned(&self, requests: usize) {
         reaches(&self.seen.abandoned, requests).await;
     }
 
-    pub fn abandoned(&self) -> usize {
+    pub(crate) fn abandoned(&self) -> usize {
         *self.seen.abandoned.borrow()
     }
 
     /// Closes the socket and every connection, and leaves the address to the next.
-    pub async fn stop(self) -> SocketAddr {
+    pub(crate) async fn stop(self) -> SocketAddr {
         let address = self.address;
         self.connections.abort();
         while !self.connections.is_finished() {
@@ -158,9 +169,22 @@ async fn reaches(count: &watch::Sender<usize>, least: usize) {
     tokio::time::timeout(PATIENCE, waiting).await.expect("the instance never saw it").unwrap();
 }
 
-/// An address where nothing listens.
-pub async fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address where nothing listens, and nothing else will while this value lives.
+pub(crate) struct Nowhere {
+    pub(crate) address: SocketAddr,
+    _bound: TcpSocket,
+}
+
+pub(crate) fn nowhere() -> Nowhere {
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    Nowhere { address: bound.local_addr().unwrap(), _bound: bound }
+}
+
+impl Nowhere {
+    pub(crate) fn instance(&self) -> InstanceAddress {
+        self.address.to_string().parse().unwrap()
+    }
 }
 
 async fn accept(listener: TcpListener, script: Script, seen: Arc<Seen>) {
@@ -225,17 +249,17 @@ impl Body for WatchedBody {
 }
 
 /// A body that a test writes piece by piece. It ends when its sender is dropped.
-pub struct FakeBody(mpsc::UnboundedReceiver<io::Result<Bytes>>);
+pub(crate) struct FakeBody(mpsc::UnboundedReceiver<io::Result<Bytes>>);
 
-pub type FakeBodySender = mpsc::UnboundedSender<io::Result<Bytes>>;
+pub(crate) type FakeBodySender = mpsc::UnboundedSender<io::Result<Bytes>>;
 
 impl FakeBody {
-    pub fn open() -> (FakeBodySender, Self) {
+    pub(crate) fn open() -> (FakeBodySender, Self) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Self(receiver))
     }
 
-    pub fn of(pieces: &[&[u8]]) -> Self {
+    pub(crate) fn of(pieces: &[&[u8]]) -> Self {
         let (sender, body) = Self::open();
         for piece in pieces {
             sender.send(Ok(Bytes::copy_from_slice(piece))).unwrap();
@@ -257,7 +281,7 @@ impl Body for FakeBody {
     }
 }
 
-pub fn json(status: u16, body: &Value) -> Response<FakeBody> {
+pub(crate) fn json(status: u16, body: &Value) -> Response<FakeBody> {
     let text = body.to_string();
     Response::builder()
         .status(StatusCode::from_u16(status).unwrap())
@@ -267,6 +291,6 @@ pub fn json(status: u16, body: &Value) -> Response<FakeBody> {
         .unwrap()
 }
 
-pub fn event_stream(body: FakeBody) -> Response<FakeBody> {
+pub(crate) fn event_stream(body: FakeBody) -> Response<FakeBody> {
     Response::builder().header("content-type", "text/event-stream; charset=utf-8").body(body).unwrap()
 }

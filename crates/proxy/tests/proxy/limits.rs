@@ -76,11 +76,16 @@ async fn too_many_headers_or_too_long_ones_are_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_finishes_its_head_is_dropped() {
+async fn a_client_that_never_finishes_its_head_or_idles_is_dropped() {
     let (proxy, _prefill, _decode) = limited(|config| config.timeouts.head_read = Duration::from_millis(50)).await;
     let mut client = RawClient::connect(&proxy).await;
     client.write("GET /v1/models HTTP/1.1\r\nhost:").await;
     client.read_to_end().await;
+
+    let mut idle = RawClient::connect(&proxy).await;
+    idle.write("GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n").await;
+    idle.read_until("{}").await;
+    idle.read_to_end().await;
 }
 
 #[tokio::test]

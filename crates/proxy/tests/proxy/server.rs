@@ -1,21 +1,19 @@
 //! Starting, stopping, health and metrics.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chariot_proxy::{Proxy, ProxyError, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 
-use crate::client::{COMPLETIONS, RawClient, TestProxy, addresses, config, instance};
-use crate::fake_engine::{FakeBody, FakeEngine, event_stream, nowhere};
+use crate::client::{COMPLETIONS, RawClient, TestProxy, addresses, config};
+use crate::fake_engine::{FakeEngine, nowhere};
 
 #[tokio::test]
 async fn a_taken_port_is_an_error_with_a_hint() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = config(vec![instance(nowhere().await)], vec![instance(nowhere().await)]);
+    let mut config = config(vec![nowhere().instance()], vec![nowhere().instance()]);
     config.port = taken.local_addr().unwrap().port();
     let error = serve(config, std::future::pending()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on `{}`", taken.local_addr().unwrap()));
@@ -24,20 +22,14 @@ async fn a_taken_port_is_an_error_with_a_hint() {
 
 #[tokio::test]
 async fn a_configuration_is_checked_before_anything_listens() {
-    let refused = Proxy::bind(config(vec![], vec![instance(nowhere().await)])).await;
+    let refused = Proxy::bind(config(vec![], vec![nowhere().instance()])).await;
     assert!(matches!(refused, Err(ProxyError::NoInstance { .. })));
 }
 
 #[tokio::test]
 async fn shutdown_lets_a_reply_finish_and_accepts_nothing_new() {
-    let (sender, body) = FakeBody::open();
-    let body = Arc::new(Mutex::new(Some(body)));
     let prefill = FakeEngine::saying(200, json!({})).await;
-    let decode = FakeEngine::start(move |_| {
-        let body = Arc::clone(&body);
-        async move { event_stream(body.lock().await.take().unwrap()) }
-    })
-    .await;
+    let (decode, sender) = FakeEngine::streaming().await;
     let mut proxy = TestProxy::between(&[&prefill], &[&decode]).await;
     let mut idle = RawClient::connect(&proxy).await;
     let mut client = RawClient::post(&proxy, COMPLETIONS, "{}").await;
@@ -77,9 +69,9 @@ async fn health_is_good_while_one_decode_is_reachable() {
     let well = FakeEngine::saying(200, json!({})).await;
     let unwell = FakeEngine::saying(503, json!({})).await;
     let silent = FakeEngine::silent().await;
-    let gone = nowhere().await;
-    let decodes = vec![instance(gone), unwell.instance(), silent.instance(), well.instance()];
-    let mut config = config(vec![instance(nowhere().await)], decodes);
+    let gone = nowhere();
+    let decodes = vec![gone.instance(), unwell.instance(), silent.instance(), well.instance()];
+    let mut config = config(vec![nowhere().instance()], decodes);
     config.timeouts.health = Duration::from_millis(200);
     let proxy = TestProxy::start(config).await;
 
@@ -98,7 +90,7 @@ async fn health_is_good_while_one_decode_is_reachable() {
 #[tokio::test]
 async fn health_is_bad_without_a_decode() {
     let prefill = FakeEngine::saying(200, json!({})).await;
-    let proxy = TestProxy::start(config(addresses(&[&prefill]), vec![instance(nowhere().await)])).await;
+    let proxy = TestProxy::start(config(addresses(&[&prefill]), vec![nowhere().instance()])).await;
     let reply = proxy.get("/health").await;
     assert_eq!((reply.status.as_u16(), &reply.json()["status"]), (503, &json!("unavailable")));
     assert_eq!(reply.json()["prefill"][0]["state"], "up");
