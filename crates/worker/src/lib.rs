@@ -1,1 +1,25 @@
-//! The data worker.
+//! The data worker: a daemon that owns one host's pool of KV-cache blocks and serves it to clients.
+//!
+//! This crate composes the parts: it hands the pool's arena to local clients over a Unix socket, carries bytes for
+//! clients on other hosts over TCP, wakes those who wait, and takes back what a client held when its connection ends.
+//! What a block is and when it may be freed is the pool's to say; what the messages mean is written in `chariot-wire`.
+//!
+//! Two threads serve: one all local clients, whose messages are short, and one all TCP clients, whose bytes take time
+//! to copy and would delay them. A third touches the arena's pages ahead. [`Worker::start`] is the way in.
+
+mod config;
+mod error;
+mod listen;
+mod place;
+mod rest;
+mod session;
+mod shared;
+mod status;
+mod touch;
+mod waiters;
+mod worker;
+
+pub use config::{WorkerConfig, default_shared_memory};
+pub use error::WorkerError;
+pub use place::{Place, default_run_dir};
+pub use worker::Worker;

@@ -1,0 +1,31 @@
+//! [`WorkerConfig`]: what a worker is told.
+
+use std::path::PathBuf;
+
+use chariot_types::WorkerAddress;
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Where to listen.
+    pub address: WorkerAddress,
+    /// Bytes of the arena.
+    pub shared_memory: u64,
+    /// Where the worker keeps its socket and its lock; see [`default_run_dir`](crate::default_run_dir).
+    pub run_dir: PathBuf,
+    /// Where its log goes, for `dscli status`.
+    pub log_dir: PathBuf,
+}
+
+/// The arena's size where the user names none: a quarter of the machine's memory, and no more than half of what is
+/// available now.
+pub fn default_shared_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    let total = field("MemTotal").unwrap_or(4 << 30);
+    let available = field("MemAvailable").unwrap_or(total / 2);
+    (total / 4).min(available / 2).max(64 << 20) >> 20 << 20
+}

@@ -1,0 +1,91 @@
+//! [`WorkerError`]: why a worker does not start.
+
+use std::io;
+use std::path::PathBuf;
+
+use chariot_pool::ArenaError;
+use chariot_types::WorkerAddress;
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Another worker has the address.
+    #[error("a data worker already serves `{address}`{}", .pid.map(|pid| format!(", PID {pid}")).unwrap_or_default())]
+    AlreadyRunning {
+        /// The address.
+        address: WorkerAddress,
+        /// The other worker's process.
+        pid: Option<u32>,
+    },
+    /// Another program listens on the port.
+    #[error("port `{}` of `{address}` is taken by another program", .address.port())]
+    PortTaken {
+        /// The address.
+        address: WorkerAddress,
+    },
+    /// The address is not one of this host, or its name is unknown.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: WorkerAddress,
+        /// Why.
+        source: io::Error,
+    },
+    /// No arena.
+    #[error("cannot set up the shared memory")]
+    Arena {
+        /// Why.
+        #[from]
+        source: ArenaError,
+    },
+    /// The run directory cannot be used.
+    #[error("cannot use the run directory `{path}`")]
+    RunDir {
+        /// The directory, or the file in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The run directory is another user's, or others can write there.
+    #[error("the run directory `{path}` is not this user's alone")]
+    RunDirShared {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The system refused a thread or a runtime.
+    #[error("cannot start serving")]
+    System {
+        /// Why.
+        #[from]
+        source: io::Error,
+    },
+}
+
+impl WorkerError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::AlreadyRunning { address, .. } => {
+                Some(format!("stop it with `dscli stop -w --worker_address {address}`, or choose another address"))
+            }
+            Self::PortTaken { address } => {
+                Some(format!("find it with `ss -ltnp 'sport = :{}'`, or choose another port", address.port()))
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                Some("use an address of this host: `ip -brief address` lists them".to_owned())
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("ports below 1024 need root: choose a higher one".to_owned())
+            }
+            Self::Listen { .. } => Some("check that the host's name is spelt right and can be resolved".to_owned()),
+            Self::Arena { source: ArenaError::TooLarge { available, .. } } => {
+                Some(format!("at most `--shared_memory_size_mb {}` fits here now", available >> 20))
+            }
+            Self::RunDirShared { path } => {
+                Some(format!("remove `{}`, or name another with CHARIOT_RUN_DIR", path.display()))
+            }
+            Self::RunDir { .. } => Some("name a directory that can be written with CHARIOT_RUN_DIR".to_owned()),
+            Self::Arena { .. } | Self::System { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! [`End`]: why a session is over.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use chariot_pool::{Misuse, OwnerId};
+use chariot_wire::{Refusal, WireError};
+
+use crate::shared::Shared;
+
+/// Why a session is over.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client went.
+    Closed,
+    /// The worker ends.
+    Ending,
+    /// The connection broke.
+    Io { source: io::Error },
+    /// The client did not read, write or say hello in time.
+    TooSlow { what: &'static str },
+    /// The client sent what is no message.
+    Wire { source: WireError },
+    /// The client asked for what it may not.
+    Misuse { request: u64, source: Misuse },
+    /// The client sent a message out of place.
+    OutOfPlace { request: u64, what: &'static str },
+    /// The client speaks another version.
+    Version { theirs: u32 },
+}
+
+impl End {
+    /// The request to which the farewell answers; 0 for none.
+    pub(super) fn request(&self) -> u64 {
+        match self {
+            Self::Misuse { request, .. } | Self::OutOfPlace { request, .. } => *request,
+            // A client sends its hello as request 1.
+            Self::Version { .. } => 1,
+            _ => 0,
+        }
+    }
+
+    /// What the client is told, if anything.
+    pub(super) fn farewell(&self) -> Option<(Refusal, String)> {
+        match self {
+            Self::Closed | Self::Io { .. } | Self::TooSlow { .. } => None,
+            Self::Ending => Some((Refusal::Draining, "the worker ends".to_owned())),
+            Self::Wire { source } => Some((Refusal::Misuse, source.to_string())),
+            Self::Misuse { source, .. } => Some((Refusal::Misuse, source.to_string())),
+            Self::OutOfPlace { what, .. } => Some((Refusal::Misuse, (*what).to_owned())),
+            Self::Version { theirs } => {
+                let ours = chariot_wire::PROTOCOL_VERSION;
+                Some((
+                    Refusal::Version,
+                    format!("the worker speaks version {ours} of the protocol, the client version {theirs}"),
+                ))
+            }
+        }
+    }
+
+    /// Logs what is worth it, and counts what the client is to blame for.
+    pub(super) fn log(&self, owner: OwnerId, shared: &Shared) {
+        let session = owner.0;
+        match self {
+            Self::Closed | Self::Ending => tracing::debug!(session, "client went"),
+            Self::Io { source } => tracing::debug!(session, error = %source, "connection broke"),
+            Self::TooSlow { what } => tracing::warn!(session, what, "dropped a client that is too slow"),
+            Self::Wire { .. } | Self::Misuse { .. } | Self::OutOfPlace { .. } | Self::Version { .. } => {
+                shared.misuses.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(session, reason = self.farewell().map(|(_, text)| text), "showed a client out");
+            }
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(source: io::Error) -> Self {
+        Self::Io { source }
+    }
+}
+
+impl From<WireError> for End {
+    fn from(source: WireError) -> Self {
+        Self::Wire { source }
+    }
+}

@@ -1,0 +1,56 @@
+//! [`Stream`]: a client's socket, of either kind.
+
+use std::io;
+
+use tokio::net::{TcpStream, UnixStream};
+
+/// A client's socket.
+pub(crate) enum Stream {
+    /// A client on this host, which maps the arena.
+    Unix(UnixStream),
+    /// A client anywhere, whose bytes travel inline.
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// Its name in `dscli status`.
+    pub(super) fn transport(&self) -> &'static str {
+        match self {
+            Self::Unix(_) => "unix",
+            Self::Tcp(_) => "tcp",
+        }
+    }
+
+    /// Whether bytes travel behind the messages.
+    pub(super) fn is_inline(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => stream.readable().await,
+        }
+    }
+
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.writable().await,
+            Self::Tcp(stream) => stream.writable().await,
+        }
+    }
+
+    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_read(into),
+            Self::Tcp(stream) => stream.try_read(into),
+        }
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => stream.try_write(bytes),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! [`Waiting`]: requests that are answered later.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use chariot_pool::{BlockId, GrantAsk, NoRoom, OwnerId, PinWhat, Pinned, Progress};
+use chariot_types::{Extent, Key};
+use chariot_wire::{BlockRecord, BlockState, Refusal, Reply};
+
+use super::outbound::BlockBytes;
+use super::{End, Session};
+use crate::shared::State;
+use crate::waiters::{Nudge, Topic, Waiters};
+
+/// More waiting requests than this on one connection are refused.
+const MAX_WAITING: usize = 4096;
+
+/// A request that is answered when something happens, or its deadline passes.
+pub(super) struct Waiting {
+    deadline: Instant,
+    what: What,
+}
+
+enum What {
+    Get(Get),
+    Watch { block: BlockId, beyond: u64 },
+    Grant(GrantAsk),
+}
+
+/// A get that has found some of its blocks, which stay pinned while it waits for the others.
+struct Get {
+    what: PinWhat,
+    found: Vec<Option<Pinned>>,
+    /// Where in `found` each key that is still missing belongs.
+    missing: HashMap<Key, Vec<usize>>,
+}
+
+impl Waiting {
+    /// Strikes the request off all it is enrolled for.
+    pub(super) fn strike(&self, waiters: &mut Waiters, owner: OwnerId, request: u64) {
+        match &self.what {
+            What::Get(get) => {
+                get.missing.keys().for_each(|key| waiters.strike(topic(get.what, *key), owner.0, request));
+            }
+            What::Watch { block, .. } => waiters.strike(Topic::Block(*block), owner.0, request),
+            What::Grant(_) => waiters.strike(Topic::Room, owner.0, request),
+        }
+    }
+}
+
+fn topic(what: PinWhat, key: Key) -> Topic {
+    match what {
+        PinWhat::Sealed => Topic::Sealed(key),
+        PinWhat::Readable => Topic::Readable(key),
+    }
+}
+
+impl Session {
+    /// Answers a get, now or when its blocks are there.
+    pub(super) fn get(&mut self, request: u64, what: PinWhat, wait: u64, keys: &[Key]) {
+        let now = Instant::now();
+        let (owner, nudges) = (self.owner, &self.nudges);
+        let can_wait = wait > 0 && self.waiting.len() < MAX_WAITING;
+        let mut get = Get { what, found: Vec::with_capacity(keys.len()), missing: HashMap::new() };
+        self.shared.change(|state| {
+            for (index, key) in keys.iter().enumerate() {
+                let pinned = state.pin(owner, key, what, now);
+                if pinned.is_none() && can_wait {
+                    get.missing.entry(*key).or_default().push(index);
+                }
+                get.found.push(pinned);
+            }
+            for key in get.missing.keys() {
+                state.waiters.enrol(topic(what, *key), owner.0, request, nudges.clone());
+            }
+        });
+        if get.missing.is_empty() {
+            self.answer_get(request, get);
+        } else {
+            self.wait(request, wait, What::Get(get));
+        }
+    }
+
+    /// Answers a watch, now or when the block has grown.
+    pub(super) fn watch(&mut self, request: u64, block: u64, beyond: u64, wait: u64) -> Result<(), End> {
+        let block = BlockId::from_u64(block);
+        if self.stream.is_inline() && !self.followed.contains_key(&block) {
+            return Err(End::OutOfPlace { request, what: "a block is followed before it is watched" });
+        }
+        let progress = self.look_at(request, block, beyond, wait > 0);
+        match progress {
+            Some(progress) => self.answer_watch(request, block, beyond, progress),
+            None if wait > 0 => self.wait(request, wait, What::Watch { block, beyond }),
+            None => self.answer_watch(request, block, beyond, chariot_wire::Progress::TimedOut),
+        }
+        Ok(())
+    }
+
+    /// Answers a grant, now or when there is room.
+    pub(super) fn grant(&mut self, request: u64, ask: GrantAsk, wait: u64) {
+        let can_wait = wait > 0 && self.waiting.len() < MAX_WAITING;
+        match self.try_grant(request, ask, can_wait) {
+            Err(NoRoom::Full) if can_wait => self.wait(request, wait, What::Grant(ask)),
+            answer => self.answer_grant(request, answer),
+        }
+    }
+
+    /// Answers a waiting request now, with what there is.
+    pub(super) fn cancel(&mut self, request: u64) {
+        let Some(waiting) = self.waiting.remove(&request) else { return };
+        self.deadlines.remove(&(waiting.deadline, request));
+        self.shared.change(|state| waiting.strike(&mut state.waiters, self.owner, request));
+        match waiting.what {
+            What::Get(get) => self.answer_get(request, get),
+            What::Watch { block, beyond } => {
+                self.answer_watch(request, block, beyond, chariot_wire::Progress::TimedOut);
+            }
+            What::Grant(_) => self.answer_grant(request, Err(NoRoom::Full)),
+        }
+    }
+
+    /// Answers all waiting requests whose deadline has passed.
+    pub(super) fn time_out(&mut self) {
+        let now = Instant::now();
+        while let Some((_, request)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
+            self.deadlines.pop_first();
+            self.cancel(request);
+        }
+    }
+
+    /// Looks again at a request for which something has happened.
+    pub(super) fn nudged(&mut self, (request, topic): Nudge) {
+        let Some(mut waiting) = self.waiting.remove(&request) else { return };
+        let is_done = match &mut waiting.what {
+            What::Get(get) => self.look_for(request, get, topic),
+            What::Watch { block, beyond } => match self.look_at(request, *block, *beyond, true) {
+                None => false,
+                Some(progress) => {
+                    self.answer_watch(request, *block, *beyond, progress);
+                    true
+                }
+            },
+            What::Grant(ask) => match self.try_grant(request, *ask, true) {
+                Err(NoRoom::Full) => false,
+                answer => {
+                    self.answer_grant(request, answer);
+                    true
+                }
+            },
+        };
+        if !is_done {
+            self.waiting.insert(request, waiting);
+            return;
+        }
+        self.deadlines.remove(&(waiting.deadline, request));
+        if let What::Get(get) = waiting.what {
+            self.answer_get(request, get);
+        }
+    }
+
+    fn wait(&mut self, request: u64, micros: u64, what: What) {
+        let deadline = Instant::now() + Duration::from_micros(micros);
+        self.deadlines.insert((deadline, request));
+        if let Some(former) = self.waiting.insert(request, Waiting { deadline, what }) {
+            // The client used an id twice: the former request is forgotten, and its pins go with the session.
+            self.deadlines.remove(&(former.deadline, request));
+        }
+    }
+
+    /// Pins the block that `topic` is about; `true` when no other is missing.
+    fn look_for(&self, request: u64, get: &mut Get, topic_key: Topic) -> bool {
+        let (Topic::Sealed(key) | Topic::Readable(key)) = topic_key else { return false };
+        let Some(places) = get.missing.remove(&key) else { return get.missing.is_empty() };
+        let (now, what) = (Instant::now(), get.what);
+        let is_still_missing = self.shared.change(|state| {
+            for index in &places {
+                get.found[*index] = state.pin(self.owner, &key, what, now);
+            }
+            let is_missing = places.iter().any(|index| get.found[*index].is_none());
+            if is_missing {
+                state.waiters.enrol(topic(what, key), self.owner.0, request, self.nudges.clone());
+            }
+            is_missing
+        });
+        if is_still_missing {
+            get.missing.insert(key, places);
+        }
+        get.missing.is_empty()
+    }
+
+    /// How a watched block is, if it has grown beyond `beyond`; else enrols for when it has.
+    fn look_at(&self, request: u64, block: BlockId, beyond: u64, enrol: bool) -> Option<chariot_wire::Progress> {
+        self.shared.change(|state| match state.pool.progress(block) {
+            Some(Progress::Growing { readable }) if readable > beyond => {
+                Some(chariot_wire::Progress::Readable(readable))
+            }
+            Some(Progress::Growing { .. }) => {
+                if enrol {
+                    state.waiters.enrol(Topic::Block(block), self.owner.0, request, self.nudges.clone());
+                }
+                None
+            }
+            Some(Progress::Sealed) => Some(chariot_wire::Progress::Sealed),
+            Some(Progress::Lost) | None => Some(chariot_wire::Progress::Lost),
+        })
+    }
+
+    fn try_grant(&self, request: u64, ask: GrantAsk, enrol: bool) -> Result<Extent, NoRoom> {
+        self.shared.change(|state| {
+            let granted = state.pool.grant(self.owner, ask, Instant::now());
+            if enrol && granted == Err(NoRoom::Full) {
+                state.waiters.enrol(Topic::Room, self.owner.0, request, self.nudges.clone());
+            }
+            granted
+        })
+    }
+
+    fn answer_get(&mut self, request: u64, get: Get) {
+        let is_inline = self.stream.is_inline();
+        let records: Vec<_> = get.found.iter().map(|found| record(found.as_ref(), is_inline)).collect();
+        if !is_inline {
+            self.outbound.reply(request, &Reply::Blocks(&records));
+            return;
+        }
+        let mut bytes = Vec::new();
+        for pinned in get.found.into_iter().flatten() {
+            let extent = Extent { offset: pinned.extent.offset, len: pinned.readable };
+            let unpin = pinned.sealed.then_some(pinned.block);
+            bytes.push(BlockBytes { extent, unpin });
+            if !pinned.sealed {
+                self.followed.insert(pinned.block, pinned);
+            }
+        }
+        self.outbound.reply_with(request, &Reply::Blocks(&records), bytes);
+    }
+
+    fn answer_watch(&mut self, request: u64, block: BlockId, beyond: u64, progress: chariot_wire::Progress) {
+        let mut bytes = Vec::new();
+        if let Some(pinned) = self.followed.get(&block) {
+            let readable = match progress {
+                chariot_wire::Progress::Readable(readable) => readable,
+                chariot_wire::Progress::Sealed => pinned.len,
+                chariot_wire::Progress::Lost | chariot_wire::Progress::TimedOut => beyond,
+            };
+            let len = readable.saturating_sub(beyond);
+            if len > 0 {
+                let extent = Extent { offset: pinned.extent.offset + beyond, len };
+                bytes.push(BlockBytes { extent, unpin: None });
+            }
+        }
+        self.outbound.reply_with(request, &Reply::Progress(progress), bytes);
+    }
+
+    fn answer_grant(&mut self, request: u64, answer: Result<Extent, NoRoom>) {
+        match answer {
+            Ok(extent) => self.outbound.reply(request, &Reply::Granted(extent)),
+            Err(no_room) => self.refuse_room(request, no_room),
+        }
+    }
+
+    /// Tells that there is no room, and why.
+    pub(super) fn refuse_room(&mut self, request: u64, no_room: NoRoom) {
+        let refusal = match no_room {
+            NoRoom::NeverFits { .. } => Refusal::NeverFits,
+            NoRoom::Full => Refusal::Full,
+        };
+        self.refuse(request, refusal, &no_room.to_string());
+    }
+}
+
+impl State {
+    /// Pins a block, and counts it.
+    fn pin(&mut self, owner: OwnerId, key: &Key, what: PinWhat, now: Instant) -> Option<Pinned> {
+        let pinned = self.pool.pin(owner, key, what, now)?;
+        self.hit_bytes += pinned.readable;
+        Some(pinned)
+    }
+}
+
+fn record(found: Option<&Pinned>, is_inline: bool) -> BlockRecord {
+    let Some(pinned) = found else { return BlockRecord::miss() };
+    let state = if pinned.sealed { BlockState::Sealed } else { BlockState::Growing { readable: pinned.readable } };
+    // Over TCP a whole block travels with the answer, and the client has no pin to give back.
+    let number = if is_inline && pinned.sealed { 0 } else { pinned.block.as_u64() };
+    BlockRecord::new(state, number, pinned.extent, pinned.len)
+}

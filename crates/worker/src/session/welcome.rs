@@ -1,0 +1,107 @@
+//! The first words: hello, and welcome with the arena.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+use chariot_wire::{FrameWriter, PROTOCOL_VERSION, Reply, Request, Welcome};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::{End, Session, Stream};
+use crate::shared::SessionFacts;
+
+/// A client that has not said hello by then is dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// Waits for the client's hello and welcomes it.
+    pub(super) async fn welcome(&mut self) -> Result<(), End> {
+        if let Stream::Unix(stream) = &self.stream {
+            check_user(stream)?;
+        }
+        let facts = match tokio::time::timeout(PATIENCE, self.hear_hello()).await {
+            Ok(Ok((request, facts))) => {
+                let shared = self.shared.clone();
+                let local_path: &[u8] =
+                    if self.stream.is_inline() { shared.local_socket.as_os_str().as_bytes() } else { b"" };
+                let welcome = Welcome {
+                    version: PROTOCOL_VERSION,
+                    pid: std::process::id(),
+                    run: shared.run,
+                    arena: shared.arena.len(),
+                    local_path,
+                };
+                self.send_welcome(request, &Reply::Welcome(welcome)).await?;
+                facts
+            }
+            Ok(Err(end)) => {
+                self.say_farewell(&end).await;
+                return Err(end);
+            }
+            Err(_) => return Err(End::TooSlow { what: "hello" }),
+        };
+        self.shared.change(|state| state.sessions.insert(self.owner, facts));
+        Ok(())
+    }
+
+    async fn hear_hello(&mut self) -> Result<(u64, SessionFacts), End> {
+        loop {
+            self.stream.readable().await?;
+            self.inbound.fill(&self.stream)?;
+            let Some((header, body)) = self.inbound.next_frame()? else { continue };
+            let Request::Hello(hello) = Request::decode(header.kind, self.inbound.body(body))? else {
+                return Err(End::OutOfPlace { request: header.request, what: "a conversation begins with a hello" });
+            };
+            if hello.version != PROTOCOL_VERSION {
+                return Err(End::Version { theirs: hello.version });
+            }
+            let facts = SessionFacts {
+                name: String::from_utf8_lossy(hello.name).into_owned(),
+                pid: hello.pid,
+                transport: self.stream.transport(),
+                since: Instant::now(),
+            };
+            return Ok((header.request, facts));
+        }
+    }
+
+    async fn send_welcome(&mut self, request: u64, welcome: &Reply<'_>) -> Result<(), End> {
+        let Stream::Unix(stream) = &self.stream else {
+            self.outbound.reply(request, welcome);
+            return self.outbound.flush(&self.stream, &self.shared, self.owner).await;
+        };
+        let mut frame = Vec::new();
+        FrameWriter::new(&mut frame).reply(request, welcome, 0);
+        loop {
+            stream.writable().await?;
+            let arena = self.shared.arena.as_fd();
+            let sent = stream.try_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                let fds = [arena];
+                control.push(SendAncillaryMessage::ScmRights(&fds));
+                Ok(rustix::net::sendmsg(stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?)
+            });
+            match sent {
+                // A welcome is far smaller than an empty socket buffer, so it is sent whole or not at all.
+                Ok(sent) if sent == frame.len() => return Ok(()),
+                Ok(_) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(source) => return Err(source.into()),
+            }
+        }
+    }
+}
+
+/// Only the worker's own user, and root, get the arena.
+fn check_user(stream: &UnixStream) -> Result<(), End> {
+    let peer = stream.peer_cred()?.uid();
+    if peer == 0 || peer == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(End::OutOfPlace { request: 0, what: "shared memory is for the worker's own user only" })
+}

@@ -1,0 +1,106 @@
+//! [`Shared`]: what all sessions of a worker have in common.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use chariot_pool::{Arena, OwnerId, Pool};
+use chariot_types::WorkerAddress;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, watch};
+
+use crate::waiters::Waiters;
+
+/// What all sessions of a worker have in common.
+pub(crate) struct Shared {
+    pub(crate) address: WorkerAddress,
+    /// This run of the worker.
+    pub(crate) run: [u8; 16],
+    pub(crate) arena: Arena,
+    pub(crate) local_socket: PathBuf,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) started: Instant,
+    pub(crate) touched: AtomicU64,
+    pub(crate) misuses: AtomicU64,
+    pub(crate) room_freed: Notify,
+    /// Turns true when the worker ends.
+    pub(crate) ending: watch::Sender<bool>,
+    // One lock for pool and waiters, held for microseconds and never across an await: a session that looks and finds
+    // nothing must be enrolled before anything can change.
+    state: Mutex<State>,
+    next_session: AtomicU64,
+}
+
+/// What the lock guards.
+pub(crate) struct State {
+    pub(crate) pool: Pool,
+    pub(crate) waiters: Waiters,
+    pub(crate) sessions: HashMap<OwnerId, SessionFacts>,
+    pub(crate) put_bytes: u64,
+    pub(crate) hit_bytes: u64,
+}
+
+/// What is known of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionFacts {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    pub(crate) transport: &'static str,
+    pub(crate) since: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        address: WorkerAddress,
+        run: [u8; 16],
+        arena: Arena,
+        local_socket: PathBuf,
+        log_dir: PathBuf,
+    ) -> Self {
+        let pool = Pool::new(arena.len());
+        Self {
+            address,
+            run,
+            arena,
+            local_socket,
+            log_dir,
+            started: Instant::now(),
+            touched: AtomicU64::new(0),
+            misuses: AtomicU64::new(0),
+            room_freed: Notify::new(),
+            ending: watch::Sender::new(false),
+            state: Mutex::new(State {
+                pool,
+                waiters: Waiters::default(),
+                sessions: HashMap::new(),
+                put_bytes: 0,
+                hit_bytes: 0,
+            }),
+            next_session: AtomicU64::new(1),
+        }
+    }
+
+    /// A number that no other session of this worker has or had.
+    pub(crate) fn next_session(&self) -> OwnerId {
+        OwnerId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Looks at the state, or changes it without anyone being waited for.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Changes the state, then nudges all who waited for what changed.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        for event in state.pool.take_events() {
+            if event == chariot_pool::Event::RoomFreed {
+                self.room_freed.notify_waiters();
+            }
+            state.waiters.tell(event);
+        }
+        result
+    }
+}

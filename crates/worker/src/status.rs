@@ -1,0 +1,65 @@
+//! The answer to a status request.
+
+use std::sync::atomic::Ordering;
+
+use chariot_pool::HugePages;
+use chariot_wire::{SessionStatus, Status};
+
+use crate::shared::Shared;
+
+/// How the worker is at this moment.
+pub(crate) fn status(shared: &Shared) -> Status {
+    let (pool, waiting, sessions, put_bytes, hit_bytes) = {
+        let state = shared.state();
+        let sessions: Vec<_> = state.sessions.values().cloned().collect();
+        (state.pool.stats(), state.waiters.len() as u64, sessions, state.put_bytes, state.hit_bytes)
+    };
+    Status {
+        worker_address: shared.address.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: shared.started.elapsed().as_secs_f64(),
+        capacity_bytes: pool.capacity,
+        free_bytes: pool.free,
+        granted_bytes: pool.granted,
+        largest_free_bytes: pool.largest_free_run,
+        sealed_blocks: pool.sealed.blocks,
+        sealed_bytes: pool.sealed.bytes,
+        growing_blocks: pool.growing.blocks,
+        pinned_blocks: pool.pinned.blocks,
+        detached_blocks: pool.detached.blocks,
+        touched_bytes: shared.touched.load(Ordering::Relaxed),
+        huge_pages: shared.arena.huge_pages() == HugePages::Allowed,
+        resident_bytes: resident_bytes().unwrap_or(0),
+        puts: pool.puts,
+        put_bytes,
+        duplicates: pool.duplicates,
+        hits: pool.hits,
+        hit_bytes,
+        misses: pool.misses,
+        evictions: pool.evictions,
+        expired: pool.expired,
+        waiting,
+        misuses: shared.misuses.load(Ordering::Relaxed),
+        sessions: sessions
+            .into_iter()
+            .map(|facts| SessionStatus {
+                name: facts.name,
+                pid: facts.pid,
+                transport: facts.transport.to_owned(),
+                connected_s: facts.since.elapsed().as_secs_f64(),
+            })
+            .collect(),
+        log_dir: shared.log_dir.display().to_string(),
+    }
+}
+
+/// Resident memory of this process without shared memory, which is the arena.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    Some(field("RssAnon:")? + field("RssFile:")?)
+}

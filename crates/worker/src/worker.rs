@@ -1,0 +1,107 @@
+//! [`Worker`]: a running data worker.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use chariot_pool::Arena;
+
+use crate::listen::{Door, listen};
+use crate::place::Place;
+use crate::rest::rest;
+use crate::shared::Shared;
+use crate::touch::Toucher;
+use crate::{WorkerConfig, WorkerError};
+
+/// A running data worker. Dropped or stopped, it ends: every client's connection is closed, the memory goes with the
+/// last client that has it mapped, and no file stays behind.
+#[must_use = "a worker that is dropped ends"]
+pub struct Worker {
+    shared: Arc<Shared>,
+    serving: Vec<JoinHandle<()>>,
+    _toucher: Toucher,
+    _place: Place,
+}
+
+impl Worker {
+    /// Starts a worker, which serves by the time this returns.
+    pub fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
+        let place = Place::of(&config.address, &config.run_dir).take()?;
+        let tcp = bind(&config)?;
+        let arena = Arena::create(config.shared_memory)?;
+        let socket = place.socket();
+        let run_dir_error = |source| WorkerError::RunDir { path: socket.clone(), source };
+        let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
+        let shared = Arc::new(Shared::new(config.address, random_run()?, arena, socket.clone(), config.log_dir));
+        let serving = vec![
+            serve("chariot-local", shared.clone(), Door::Unix(local))?,
+            serve("chariot-tcp", shared.clone(), Door::Tcp(tcp))?,
+        ];
+        let toucher = Toucher::start(shared.clone())?;
+        tracing::info!(
+            address = %shared.address, arena_bytes = shared.arena.len(), huge_pages = ?shared.arena.huge_pages(),
+            "serving"
+        );
+        Ok(Self { shared, serving, _toucher: toucher, _place: place })
+    }
+
+    /// Ends the worker; returns once all its threads have.
+    pub fn stop(self) {
+        // What there is to do is in `drop`.
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.ending.send_replace(true);
+        for thread in self.serving.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a serving thread had panicked");
+            }
+        }
+        tracing::info!(address = %self.shared.address, "ended");
+    }
+}
+
+fn bind(config: &WorkerConfig) -> Result<TcpListener, WorkerError> {
+    let address = || config.address.clone();
+    let listen_error = |source| WorkerError::Listen { address: address(), source };
+    let resolved = config.address.resolve().map_err(listen_error)?;
+    let listener = TcpListener::bind(&resolved[..]).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => WorkerError::PortTaken { address: address() },
+        _ => listen_error(source),
+    })?;
+    if resolved.iter().any(|resolved| !resolved.ip().is_loopback()) {
+        tracing::warn!(address = %config.address, "anyone who can reach this address can read and put blocks");
+    }
+    Ok(listener)
+}
+
+fn serve(name: &str, shared: Arc<Shared>, door: Door) -> Result<JoinHandle<()>, WorkerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let is_local = matches!(door, Door::Unix(_));
+    door.set_nonblocking()?;
+    let work = move || {
+        runtime.block_on(async {
+            if is_local {
+                tokio::spawn(rest(shared.clone()));
+            }
+            if let Err(error) = listen(shared, door).await {
+                tracing::error!(%error, "cannot listen");
+            }
+        });
+    };
+    Ok(std::thread::Builder::new().name(name.to_owned()).spawn(work)?)
+}
+
+fn random_run() -> Result<[u8; 16], WorkerError> {
+    let mut run = [0; 16];
+    let mut filled = 0;
+    while filled < run.len() {
+        filled += rustix::rand::getrandom(&mut run[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(io::Error::from)?;
+    }
+    Ok(run)
+}
