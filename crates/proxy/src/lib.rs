@@ -13,6 +13,9 @@
 //! - A client that goes away takes its upstream request with it, in either step, at once. See `connection`.
 //! - A reply is never held back: what decode sends is written to the client in the same turn of the event loop.
 //!
+//! What it does not do: TLS on either side, HTTP/2, protocol upgrades (WebSocket), or looking into prompts to route by
+//! their prefix. A router for large fleets does; the connector works behind those as well.
+//!
 //! The entry points are [`serve`] and, where the caller wants the bound address first, [`Proxy`].
 
 mod answer;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::body::{Body, Incoming};
+use hyper::header::{EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -78,6 +78,10 @@ impl Routes {
             return Err(refuse(Refusal::Method, "this is no tunnel", "send the request itself"));
         }
         let (mut head, body) = request.into_parts();
+        // Who asks before sending is answered before anything is sent.
+        if head.headers.contains_key(EXPECT) && body.size_hint().lower() > self.max_body_bytes as u64 {
+            return Err(self.unread(Unread::TooLarge));
+        }
         let body = body::read(body, self.max_body_bytes, self.body_time).await.map_err(|unread| self.unread(unread))?;
         headers::keep_for_instance(&mut head.headers);
         let request_id = match route {

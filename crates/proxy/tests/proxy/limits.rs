@@ -58,6 +58,25 @@ async fn a_body_above_the_limit_is_refused_however_it_is_framed() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_answered_before_it_sends() {
+    let (proxy, prefill, _decode) = limited(|config| config.limits.max_body_bytes = 1000).await;
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: p\r\nexpect: 100-continue\r\ncontent-length:";
+
+    let mut too_large = RawClient::connect(&proxy).await;
+    too_large.write(&format!("{head} 1001\r\n\r\n")).await;
+    let refused = too_large.read_to_end().await;
+    assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
+
+    let mut fits = RawClient::connect(&proxy).await;
+    fits.write(&format!("{head} 2\r\n\r\n")).await;
+    assert_eq!(fits.read_until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    fits.write("{}").await;
+    let answered = fits.read_until("\r\n\r\n").await;
+    assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
+    assert!(!prefill.only().headers.contains_key("expect"));
+}
+
+#[tokio::test]
 async fn too_many_headers_or_too_long_ones_are_refused() {
     let (proxy, _prefill, decode) = limited(|config| {
         config.limits.max_headers = 10;
