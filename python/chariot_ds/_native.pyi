@@ -1,9 +1,10 @@
 """Chariot's native part; `chariot_ds` is its public face."""
 
-from collections.abc import Generator, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, final
+from collections.abc import Callable, Generator, Iterable, Mapping
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, final
 
+import numpy
 import torch
 from typing_extensions import Buffer, CapsuleType
 
@@ -11,6 +12,10 @@ from chariot_ds.keys import KeyLike
 from chariot_ds.status import Status
 
 _Answer_co = TypeVar("_Answer_co", covariant=True)
+
+# Before Python 3.12 numpy does not say that its arrays are buffers.
+_Readable: TypeAlias = Buffer | numpy.ndarray[Any, Any]
+_Writable: TypeAlias = Buffer | numpy.ndarray[Any, Any]
 
 __version__: str
 
@@ -55,7 +60,7 @@ class Block:
     @property
     def intact(self) -> bool: ...
     def tobytes(self) -> bytes: ...
-    def readinto(self, buffer: Buffer, /) -> int: ...
+    def readinto(self, buffer: _Writable, /) -> int: ...
     def wait_beyond(self, readable: int, *, timeout: float) -> int: ...
     def release(self) -> None: ...
     def __len__(self) -> int: ...
@@ -78,7 +83,7 @@ class GrowingBlock:
     def key(self) -> Key: ...
     @property
     def nbytes(self) -> int: ...
-    def write_at(self, offset: int, data: Buffer, /) -> None: ...
+    def write_at(self, offset: int, data: _Readable, /) -> None: ...
     def advance(self, readable: int, /) -> None: ...
     def seal(self) -> None: ...
     def abandon(self) -> None: ...
@@ -100,7 +105,10 @@ class GrowingBlock:
 class Pending(Generic[_Answer_co]):
     def result(self, timeout: float | None = None) -> _Answer_co: ...
     def done(self) -> bool: ...
+    def cancel(self) -> None: ...
+    def add_done_callback(self, callback: Callable[[Pending[_Answer_co]], object], /) -> None: ...
     def __await__(self) -> Generator[Any, None, _Answer_co]: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @final
 class Client:
@@ -130,7 +138,7 @@ class Client:
     def put(
         self,
         key: KeyLike,
-        data: Buffer,
+        data: _Readable,
         *,
         parent: KeyLike | None = None,
         time_to_live: float | None = None,
@@ -138,7 +146,7 @@ class Client:
     ) -> None: ...
     def put_many(
         self,
-        blocks: Mapping[Any, Buffer] | Iterable[tuple[KeyLike, Buffer]],
+        blocks: Mapping[Any, _Readable] | Iterable[tuple[KeyLike, _Readable]],
         *,
         time_to_live: float | None = None,
         timeout: float = 0.0,

@@ -137,7 +137,8 @@ def _copy(block: Block, tensor: torch.Tensor, out: torch.Tensor) -> torch.Tensor
 
 
 def _nbytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    nbytes: int = tensor.numel() * tensor.element_size()
+    return nbytes
 
 
 def _header(tensor: torch.Tensor) -> bytes:
