@@ -13,7 +13,6 @@ from tools.failure import Failure
 RUFF = TOOLS_ENVIRONMENT / "bin" / "ruff"
 MYPY = TOOLS_ENVIRONMENT / "bin" / "mypy"
 PYTHON_FOLDERS = ["tools", "tests", "python", "examples"]
-RUFF_CONFIGURATION = ROOT / "tools" / "ruff.toml"
 
 # What Apache-2.0 software may link statically. An expression passes when one of its alternatives is all in here.
 ALLOWED_LICENCES = {
@@ -62,8 +61,8 @@ def rust_documentation() -> None:
 def python_lint() -> None:
     """Ruff finds nothing and would change no formatting."""
     folders = [folder for folder in PYTHON_FOLDERS if (ROOT / folder).is_dir()]
-    step.run([RUFF, "check", "--no-cache", "--config", RUFF_CONFIGURATION, *folders], "python-lint")
-    step.run([RUFF, "format", "--no-cache", "--config", RUFF_CONFIGURATION, "--check", *folders], "python-format")
+    step.run([RUFF, "check", "--no-cache", *folders], "python-lint")
+    step.run([RUFF, "format", "--no-cache", "--check", *folders], "python-format")
 
 
 def python_types() -> None:

@@ -108,9 +108,11 @@ def post(url: str, body: Mapping[str, object], headers: Mapping[str, str] | None
     return answer
 
 
-def events(url: str, body: Mapping[str, object]) -> Iterator[dict]:  # type: ignore[type-arg]
+def events(  # type: ignore[type-arg]
+    url: str, body: Mapping[str, object], timeout: float = TIMEOUT_SECONDS
+) -> Iterator[dict]:
     """Server-sent events as parsed JSON, until `[DONE]`. Closing the iterator early closes the connection."""
-    connection, path = connect(url)
+    connection, path = connect(url, timeout)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         reply = connection.getresponse()
@@ -140,9 +142,9 @@ def get_text(url: str) -> str:
     return text
 
 
-def connect(url: str) -> tuple[http.client.HTTPConnection, str]:
+def connect(url: str, timeout: float = TIMEOUT_SECONDS) -> tuple[http.client.HTTPConnection, str]:
     """A fresh connection, as separate clients would make."""
     parts = urllib.parse.urlsplit(url)
     if parts.hostname is None:
         raise Failure(f"`{url}` has no host")
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS), parts.path or "/"
+    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout), parts.path or "/"

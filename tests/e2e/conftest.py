@@ -1,0 +1,74 @@
+"""Fixtures: real engines, started once a session and in parallel, since loading is what takes the time."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment
+
+from tools import interrupt
+from tools.checkout import LOGS
+from tools.services.data_worker import start_worker
+from tools.services.ports import HOST, free_ports
+from tools.services.proxy import start_proxy
+from tools.services.service import Service
+from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.traffic.prompts import token_ids
+
+FreshPrompt = Callable[[int], list[int]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A terminated run ends its engines and workers too."""
+    interrupt.on_termination()
+
+
+@pytest.fixture(scope="session")
+def logs() -> Path:
+    """Where each process of the session writes its log."""
+    folder = LOGS / "e2e"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fresh_prompt() -> FreshPrompt:
+    """Makes prompts of an exact length that no earlier test has sent."""
+    seeds = itertools.count()
+    return lambda tokens: token_ids(tokens, next(seeds))
+
+
+@pytest.fixture(scope="session")
+def deployment(logs: Path) -> Iterator[Deployment]:
+    """One of everything, started together; the engines' load failure policy is vLLM's default."""
+    worker_port, prefill_port, decode_port, plain_port, proxy_port = free_ports(5)
+    with ExitStack() as cleanup:
+
+        def engine(name: str, port: int, role: str | None) -> Service:
+            options = VllmOptions(
+                port=port,
+                kv_transfer=chariot_transfer(role) if role else None,
+                arguments=ENGINE_FLAGS,
+                environment={"DS_WORKER_ADDR": address},
+            )
+            service = start_vllm(name, options, logs)
+            cleanup.callback(service.stop)
+            return service
+
+        address = f"{HOST}:{worker_port}"
+        worker = start_worker(address, logs, *WORKER_FLAGS)
+        running = Deployment(
+            worker=worker,
+            prefill=engine("prefill", prefill_port, "kv_producer"),
+            decode=engine("decode", decode_port, "kv_consumer"),
+            plain=engine("plain", plain_port, None),
+            proxy=start_proxy(proxy_port, prefill_port, decode_port, logs),
+        )
+        cleanup.callback(running.proxy.stop)
+        # Looked up at the end: a test may have put another worker in the first one's place.
+        cleanup.callback(lambda: running.worker.stop())
+        for service in (running.prefill, running.decode, running.plain, running.proxy):
+            service.wait_healthy()
+        yield running
