@@ -1,0 +1,45 @@
+//! Measures a data worker against what the machine itself can do, in one run.
+//!
+//! Machines differ and are noisy, so no figure stands alone: each row is taken in turns with its reference (a copy
+//! into the same mapping, a message between two processes), round after round, and what counts is their ratio. Nothing
+//! here is a test: a slow machine fails nothing.
+
+mod copies;
+mod latencies;
+mod ping_pong;
+mod row;
+mod sample;
+mod target;
+mod throughput;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+pub use ping_pong::{PING_PONG_PEER, be_ping_pong_peer};
+pub use row::{Row, print_table, write_json};
+
+/// What to measure with.
+#[derive(Clone, Debug)]
+pub struct BenchConfig {
+    /// The `dscli` that starts and stops the worker, and that runs as peer when called with [`PING_PONG_PEER`].
+    pub dscli: PathBuf,
+    /// Bytes of the worker's arena.
+    pub shared_memory: u64,
+    /// How often each row and its reference take turns.
+    pub rounds: usize,
+}
+
+/// Runs all measurements on a worker of its own; `progress` is told what is being measured.
+pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    progress("starting a worker");
+    let target = target::Target::start(config)?;
+    rows.extend(target.rows()?);
+    progress("waiting until its memory is touched");
+    target.wait_until_touched()?;
+    rows.extend(latencies::measure(&target, config, progress)?);
+    rows.extend(throughput::measure(&target, config, progress)?);
+    target.stop()?;
+    Ok(rows)
+}
