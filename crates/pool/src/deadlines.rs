@@ -20,8 +20,9 @@ impl Deadlines {
         self.queue.remove(&(at, block));
     }
 
-    /// A block whose time is over at `now`; it stays queued.
-    pub(crate) fn due(&self, now: Instant) -> Option<BlockId> {
-        self.queue.first().filter(|(at, _)| *at <= now).map(|&(_, block)| block)
+    /// A block whose time is over at `now`; it is no longer queued.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<BlockId> {
+        self.queue.first().filter(|(at, _)| *at <= now)?;
+        self.queue.pop_first().map(|(_, block)| block)
     }
 }

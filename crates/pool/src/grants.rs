@@ -8,37 +8,38 @@ use chariot_types::Extent;
 /// answers stays two regions even where they touch.
 #[derive(Default, Debug)]
 pub(crate) struct Grants {
-    /// Offset to length; none empty, none overlapping.
+    /// End to offset; none empty, none overlapping. By their ends, because most blocks are cut off the front: that
+    /// changes a region in its place.
     regions: BTreeMap<u64, u64>,
 }
 
 impl Grants {
     pub(crate) fn add(&mut self, region: Extent) {
-        self.regions.insert(region.offset, region.len);
+        self.regions.insert(region.offset + region.len, region.offset);
     }
 
     /// Cuts `extent` out of the region that it lies in; what is left on either side stays granted. False, and nothing
     /// changed, if it does not lie in one.
     pub(crate) fn cut(&mut self, extent: Extent) -> bool {
-        let Some((&offset, len)) = self.regions.range_mut(..=extent.offset).next_back() else { return false };
-        let region = Extent { offset, len: *len };
-        let (Some(end), Some(region_end)) = (extent.end(), region.end()) else { return false };
-        if extent.len == 0 || end > region_end {
+        let Some(end) = extent.end().filter(|_| extent.len > 0) else { return false };
+        let Some((&region_end, offset)) = self.regions.range_mut(end..).next() else { return false };
+        let before = Extent { offset: *offset, len: extent.offset.saturating_sub(*offset) };
+        if extent.offset < before.offset {
             return false;
         }
-        if extent.offset == offset {
-            self.regions.remove(&offset);
-        } else {
-            *len = extent.offset - offset;
-        }
         if end < region_end {
-            self.regions.insert(end, region_end - end);
+            *offset = end;
+        } else {
+            self.regions.remove(&region_end);
+        }
+        if before.len > 0 {
+            self.add(before);
         }
         true
     }
 
     pub(crate) fn into_regions(self) -> impl Iterator<Item = Extent> {
-        self.regions.into_iter().map(|(offset, len)| Extent { offset, len })
+        self.regions.into_iter().map(|(end, offset)| Extent { offset, len: end - offset })
     }
 }
 

@@ -4,8 +4,8 @@ use std::fs;
 
 /// Bytes that can be used without pushing others out; `None` when the system does not say.
 ///
-/// The smaller of the machine's `MemAvailable` and what the process's control group (version 2) leaves, because a
-/// container that goes past its limit is killed however much the machine has.
+/// The smaller of the machine's `MemAvailable` and what the process's control group leaves, because a container that
+/// goes past its limit is killed however much the machine has.
 pub(crate) fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable:"));
     let machine = machine.and_then(|kib| kib.checked_mul(1024));
@@ -15,16 +15,52 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
+/// One version of control groups: where groups are, and what their files are called.
+struct Version {
+    /// What precedes the group's path in `/proc/self/cgroup`, after the hierarchy's number.
+    controller: &'static str,
+    root: &'static str,
+    limit: &'static str,
+    usage: &'static str,
+    /// File cache counts as used but gives way, as it does in `MemAvailable`: its name in `memory.stat`.
+    cache: &'static str,
+}
+
+const VERSIONS: [Version; 2] = [
+    Version {
+        controller: "::",
+        root: "/sys/fs/cgroup",
+        limit: "memory.max",
+        usage: "memory.current",
+        cache: "inactive_file ",
+    },
+    Version {
+        controller: ":memory:",
+        root: "/sys/fs/cgroup/memory",
+        limit: "memory.limit_in_bytes",
+        usage: "memory.usage_in_bytes",
+        cache: "total_inactive_file ",
+    },
+];
+
 fn left_in_control_group() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let own = format!("/sys/fs/cgroup{}", own.trim_end_matches('/'));
-    let number = |name: &str| fs::read_to_string(format!("{own}/{name}")).ok()?.trim().parse::<u64>().ok();
-    // An unlimited group says "max", which is no number.
-    let left = number("memory.max")?.saturating_sub(number("memory.current")?);
-    // File cache counts as used but gives way, as it does in MemAvailable.
-    let stat = fs::read_to_string(format!("{own}/memory.stat")).unwrap_or_default();
-    Some(left.saturating_add(field(&stat, "inactive_file").unwrap_or(0)))
+    VERSIONS.iter().find_map(|version| {
+        let own = groups.lines().find_map(|line| line.split_once(version.controller))?.1.trim_end_matches('/');
+        // In a container the path may be the host's, while the root is the container's own group.
+        [own, ""].iter().find_map(|group| version.left_in(group))
+    })
+}
+
+impl Version {
+    fn left_in(&self, group: &str) -> Option<u64> {
+        let read = |name: &str| fs::read_to_string(format!("{}{group}/{name}", self.root)).ok();
+        // An unlimited group of version 2 says "max", which is no number; of version 1, a number beyond all memory.
+        let limit = read(self.limit)?.trim().parse::<u64>().ok()?;
+        let usage = read(self.usage)?.trim().parse::<u64>().ok()?;
+        let cache = field(&read("memory.stat")?, self.cache).unwrap_or(0);
+        Some(limit.saturating_sub(usage).saturating_add(cache))
+    }
 }
 
 /// The number after `name` at the start of a line.
@@ -39,6 +75,7 @@ mod tests {
     #[test]
     fn this_machine_has_memory() {
         assert!(available().unwrap() > 1 << 20);
+        assert!(left_in_control_group().is_none_or(|left| left > 1 << 20));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Pool {
     /// expire without regard to their children: time to live is the client's wish, not a guess of ours.
     pub fn expire(&mut self, now: Instant) -> usize {
         let mut expired = 0;
-        while let Some(id) = self.deadlines.due(now) {
+        while let Some(id) = self.deadlines.pop_due(now) {
             self.withdraw(id);
             self.settle(id);
             expired += 1;
