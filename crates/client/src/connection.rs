@@ -5,7 +5,7 @@
 //! keeper a millisecond later.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use zerocopy::little_endian::U64;
 
 use crate::ClientError;
+use crate::fork::OwnOnly;
 use crate::mailbox::{Answer, Mailbox, Read, Waited};
 use crate::regions::Regions;
 
@@ -40,6 +41,8 @@ pub(crate) enum Payload {
 /// One conversation with a worker.
 pub(crate) struct Connection {
     address: WorkerAddress,
+    // Before the socket, so that it is dropped before the socket is closed.
+    _own_only: OwnOnly,
     socket: OwnedFd,
     pub(crate) payload: Payload,
     pub(crate) capacity: u64,
@@ -68,6 +71,7 @@ impl Connection {
     ) -> Self {
         Self {
             address,
+            _own_only: OwnOnly::cover(socket.as_raw_fd()),
             socket,
             payload,
             capacity,

@@ -14,6 +14,7 @@ mod connection;
 mod copy;
 mod dial;
 mod error;
+mod fork;
 mod growing;
 mod keeper;
 mod mailbox;
