@@ -163,8 +163,7 @@ def test_a_full_pool_says_so_at_once_or_at_the_deadline(client: Client, name: st
 
     def fill() -> None:
         for index in range(100):
-            client.put(f"{name} {index}", bytes(MEGABYTE))
-            held.append(client.get(f"{name} {index}"))
+            held.append(client.reserve(f"{name} {index}", MEGABYTE))
 
     with pytest.raises(NoRoom) as caught:
         fill()

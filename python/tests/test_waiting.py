@@ -132,7 +132,7 @@ def test_a_pending_get_is_answered_later(client: Client, name: str) -> None:
 
 
 def test_many_pending_gets_are_answered_in_any_order(client: Client, name: str) -> None:
-    pending = [client.get_many_later([f"{name} {index}", f"{name} miss"], timeout=2) for index in range(20)]
+    pending = [client.get_many_later([f"{name} {index}", f"{name} miss"], timeout=0.5) for index in range(20)]
     for index in reversed(range(20)):
         client.put(f"{name} {index}", str(index).encode())
     for index, get in enumerate(pending):

@@ -77,12 +77,23 @@ class Worker:
                 self.kill()
             self.pid = 0
 
+    def freeze(self) -> None:
+        """Stops the worker in its tracks; returns once it stands still."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_for(lambda: self._state() == "T")
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def _is_gone(self) -> bool:
+        return self._state() in ("", "Z")
+
+    def _state(self) -> str:
+        """The letter that the kernel gives for the process's state; empty when there is no such process."""
         try:
-            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
-            return True
-        return state == "Z"
+            return ""
 
     def _dscli(self, *arguments: str) -> str:
         ran = subprocess.run([dscli(), *arguments], capture_output=True, text=True, timeout=60, check=False)

@@ -35,13 +35,17 @@ impl Block {
     }
 
     fn block(&self) -> PyResult<chariot_client::Block> {
-        self.pin.get()?.lock().clone().ok_or_else(|| PyValueError::new_err("the block was released"))
+        self.pin.get()?.lock().clone().ok_or_else(released)
     }
 
     fn memory(block: &chariot_client::Block) -> Memory {
         let bytes = block.bytes();
         Memory { start: bytes.as_ptr().cast_mut(), len: bytes.len(), access: Access::ReadOnly }
     }
+}
+
+fn released() -> PyErr {
+    PyValueError::new_err("the block was released")
 }
 
 #[pymethods]
@@ -191,7 +195,7 @@ impl Block {
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         let pin = this.pin.get()?.lock();
-        let block = pin.as_ref().ok_or_else(|| PyBufferError::new_err("the block was released"))?;
+        let block = pin.as_ref().ok_or_else(released)?;
         // SAFETY: Python passes the view; the pin stays while views are counted, and the pin keeps the memory.
         unsafe { view::fill(slf.as_any(), view, flags, &Self::memory(block))? };
         this.views.fetch_add(1, Ordering::Relaxed);

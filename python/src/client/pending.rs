@@ -54,15 +54,15 @@ impl Shared {
     /// Waits for the answer; whether there is no more to wait for.
     fn wait_until(&self, deadline: Instant) -> bool {
         let mut get = self.get.lock();
-        match mem::replace(&mut *get, Get::Taken) {
+        *get = match mem::replace(&mut *get, Get::Taken) {
+            Get::Waiting(waiting) => waiting.wait_until(deadline).map_or_else(Get::Waiting, Get::Answered),
+            other => other,
+        };
+        if matches!(*get, Get::Waiting(_)) && self.is_cancelled() {
             // Dropping the request cancels it.
-            Get::Waiting(_) if self.is_cancelled() => {}
-            Get::Waiting(waiting) => {
-                *get = waiting.wait_until(deadline).map_or_else(Get::Waiting, Get::Answered);
-            }
-            other => *get = other,
+            *get = Get::Taken;
         }
-        self.is_cancelled() || !matches!(*get, Get::Waiting(_))
+        !matches!(*get, Get::Waiting(_))
     }
 
     /// Whether there is nothing to wait for; does not wait to find out.
