@@ -1,0 +1,63 @@
+//! `dscli`, the command line of Chariot: starts, stops and looks at data workers, and runs the proxy.
+//!
+//! A command is a file. Each has its arguments as a type, and a `run` that returns what the shell gets to see; how
+//! failures are told is in `report`. A started worker is this binary again, as the hidden command in `serve`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod daemon;
+mod either_spelling;
+mod ending;
+mod failure;
+mod log;
+mod options;
+mod report;
+mod serve;
+mod start;
+mod status;
+mod stop;
+
+use failure::Failure;
+
+/// Chariot carries the KV cache of LLMs between vLLM instances through host memory.
+#[derive(Parser)]
+#[command(name = "dscli", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  dscli start -w --worker_address \"127.0.0.1:31501\"    start this node's data worker
+  export DS_WORKER_ADDR=127.0.0.1:31501                tell vLLM (and dscli) where it is
+  dscli status                                         see what it holds
+  dscli stop -w --worker_address \"127.0.0.1:31501\"     stop it
+
+Options may be written with underscores or dashes: --worker_address, --worker-address.";
+
+#[derive(Subcommand)]
+enum Command {
+    Start(start::Start),
+    Stop(stop::Stop),
+    Status(status::ShowStatus),
+    #[command(hide = true)]
+    Serve(serve::Serve),
+}
+
+fn main() -> ExitCode {
+    let matches = either_spelling::accept(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let outcome = match cli.command {
+        Command::Start(start) => start.run(),
+        Command::Stop(stop) => stop.run(),
+        Command::Status(status) => status.run(),
+        Command::Serve(serve) => serve.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report::failed(&failure),
+    }
+}

@@ -1,0 +1,104 @@
+//! `dscli serve`, hidden: the process that is a data worker, as `dscli start -w` starts it.
+
+use std::path::PathBuf;
+
+use chariot_types::WorkerAddress;
+use chariot_worker::{Worker, WorkerConfig};
+use clap::Args;
+
+use crate::Failure;
+use crate::daemon::{Starter, Word};
+use crate::ending::Ending;
+use crate::log;
+
+/// Serve as a data worker; `dscli start -w` runs this.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct Serve {
+    #[arg(long)]
+    worker_address: WorkerAddress,
+    /// Bytes
+    #[arg(long)]
+    shared_memory: u64,
+    #[arg(long)]
+    run_dir: PathBuf,
+    #[arg(long)]
+    log_dir: PathBuf,
+    #[arg(long)]
+    log_level: String,
+}
+
+impl Serve {
+    /// The arguments that read back as `config` and `log_level`.
+    pub(crate) fn arguments(config: &WorkerConfig, log_level: &str) -> Vec<std::ffi::OsString> {
+        let WorkerConfig { address, shared_memory, run_dir, log_dir } = config;
+        vec![
+            "serve".into(),
+            format!("--worker_address={address}").into(),
+            format!("--shared_memory={shared_memory}").into(),
+            "--run_dir".into(),
+            run_dir.into(),
+            "--log_dir".into(),
+            log_dir.into(),
+            "--log_level".into(),
+            log_level.into(),
+        ]
+    }
+
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let starter = Starter::detach()?;
+        let log = match log::to_file(&self.log_level, &log::worker_log(&self.log_dir, &self.worker_address)) {
+            Ok(log) => log,
+            Err(failure) => return give_up(starter, failure),
+        };
+        let config = WorkerConfig {
+            address: self.worker_address,
+            shared_memory: self.shared_memory,
+            run_dir: self.run_dir,
+            log_dir: self.log_dir,
+        };
+        let worker = match ServingWorker::start(config) {
+            Ok(worker) => worker,
+            Err(failure) => return give_up(starter, failure),
+        };
+        log.is_ours();
+        // A starter that is gone was interrupted, and its user expects that nothing runs.
+        starter.tell(&Word::Serving)?;
+        worker.serve();
+        Ok(())
+    }
+}
+
+/// Tells the starter, which tells the user.
+fn give_up(starter: Starter, failure: Failure) -> Result<(), Failure> {
+    let word = Word::Failed { reason: format!("{:#}", failure.reason), hint: failure.hint };
+    starter.tell(&word)?;
+    std::process::exit(failure.code.into());
+}
+
+/// A worker, and the signals that end it.
+pub(crate) struct ServingWorker {
+    worker: Worker,
+    runtime: tokio::runtime::Runtime,
+    ending: Ending,
+}
+
+impl ServingWorker {
+    /// Starts the worker. From here on SIGTERM and SIGINT end it in good order.
+    pub(crate) fn start(config: WorkerConfig) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let ending = {
+            let _inside = runtime.enter();
+            Ending::new()?
+        };
+        let worker = Worker::start(config).map_err(Failure::of_worker)?;
+        Ok(Self { worker, runtime, ending })
+    }
+
+    /// Returns when the worker has been ended by a signal.
+    pub(crate) fn serve(mut self) {
+        let signal = self.runtime.block_on(self.ending.wait());
+        tracing::info!(signal, "ending");
+        self.worker.stop();
+    }
+}

@@ -1,0 +1,167 @@
+//! `dscli start -w`: starts a data worker and returns when it serves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use chariot_client::{Client, ConnectOptions};
+use chariot_types::WorkerAddress;
+use chariot_worker::{WorkerConfig, default_run_dir, default_shared_memory};
+use clap::Args;
+
+use crate::daemon::Daemon;
+use crate::options::At;
+use crate::serve::{Serve, ServingWorker};
+use crate::{Failure, log, report};
+
+/// Start a data worker on this node
+///
+/// Returns when the worker serves, and leaves it running in the background; a worker that cannot start leaves nothing
+/// behind.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Start {
+    /// Start a data worker (required: it says what to start)
+    #[arg(short = 'w', long)]
+    worker: bool,
+    #[command(flatten)]
+    at: At,
+    /// Join the cluster that this etcd keeps (not there yet: leave it out for a single node)
+    #[arg(long, value_name = "HOST:PORT")]
+    etcd_address: Option<String>,
+    /// Megabytes (2^20 bytes) of host memory for KV cache [default: a quarter of the machine's, if half of what is
+    /// available allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    shared_memory_size_mb: Option<u64>,
+    /// Where the log goes [default: $XDG_STATE_HOME/chariot/log or ~/.local/state/chariot/log]
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    #[command(flatten)]
+    level: log::Level,
+    /// Seconds within which the worker must serve
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// Stay in the foreground, and log to standard error unless --log_dir is given: for containers and systemd
+    #[arg(long)]
+    foreground: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  dscli start -w --worker_address \"127.0.0.1:31501\"
+  dscli start -w --worker_address=0.0.0.0:31501 --shared_memory_size_mb=65536 --log_dir /var/log/chariot
+  dscli start -w --foreground
+
+Then tell vLLM where the worker is: export DS_WORKER_ADDR=127.0.0.1:31501";
+
+impl Start {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let address = &self.at.worker_address;
+        if !self.worker {
+            return Err(Failure::usage("`dscli start` is not told what to start")
+                .hint(format!("add `-w` for a data worker: `dscli start -w --worker_address {address}`")));
+        }
+        let task = format!("Start worker service @ {address}");
+        if self.foreground { self.stay(&task) } else { self.start(&task) }.map_err(|failure| failure.of_task(&task))
+    }
+
+    /// Starts a daemon.
+    fn start(&self, task: &str) -> Result<(), Failure> {
+        self.refuse_cluster()?;
+        let deadline = Instant::now() + Duration::from_secs(self.timeout);
+        let log_dir = self.log_dir.clone().map_or_else(log::default_dir, Ok)?;
+        let config = self.config(std::path::absolute(log_dir)?)?;
+        let log = LogSince::now(&log::worker_log(&config.log_dir, &config.address))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(Serve::arguments(&config, &self.level.log_level));
+        let mut daemon = Daemon::start(&mut command, log.file.try_clone()?)?;
+        let served = daemon.wait(deadline).and_then(|()| answers(&config.address, deadline));
+        if let Err(failure) = served {
+            drop(daemon);
+            return Err(log.explain(failure));
+        }
+        report::succeeded(task, daemon.pid());
+        daemon.let_go();
+        Ok(())
+    }
+
+    /// Is the worker, until a signal ends it.
+    fn stay(&self, task: &str) -> Result<(), Failure> {
+        self.refuse_cluster()?;
+        let config = match &self.log_dir {
+            None => {
+                log::to_standard_error(&self.level.log_level)?;
+                self.config(PathBuf::new())?
+            }
+            Some(log_dir) => {
+                let config = self.config(std::path::absolute(log_dir)?)?;
+                log::to_file(&self.level.log_level, &log::worker_log(&config.log_dir, &config.address))?;
+                config
+            }
+        };
+        let worker = ServingWorker::start(config)?;
+        report::succeeded(task, std::process::id());
+        worker.serve();
+        Ok(())
+    }
+
+    fn refuse_cluster(&self) -> Result<(), Failure> {
+        match &self.etcd_address {
+            None => Ok(()),
+            Some(etcd) => {
+                Err(Failure::text(format!("clusters are not there yet, so `--etcd_address {etcd}` is refused"))
+                    .hint("leave out `--etcd_address` for a single node"))
+            }
+        }
+    }
+
+    fn config(&self, log_dir: PathBuf) -> Result<WorkerConfig, Failure> {
+        Ok(WorkerConfig {
+            address: self.at.worker_address.clone(),
+            shared_memory: self.shared_memory_size_mb.map_or_else(default_shared_memory, |megabytes| megabytes << 20),
+            run_dir: std::path::absolute(default_run_dir())?,
+            log_dir,
+        })
+    }
+}
+
+/// Asks the worker for its status, as any client would.
+fn answers(address: &WorkerAddress, deadline: Instant) -> Result<(), Failure> {
+    let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+    let options =
+        ConnectOptions { timeout, request_timeout: timeout, name: "dscli start".into(), ..Default::default() };
+    Client::connect(address, options)?.status()?;
+    Ok(())
+}
+
+/// What a log says from a moment on.
+struct LogSince {
+    path: PathBuf,
+    file: fs::File,
+    start: u64,
+}
+
+impl LogSince {
+    fn now(path: &Path) -> Result<Self, Failure> {
+        let file = log::open(path)?;
+        Ok(Self { path: path.to_owned(), start: file.metadata()?.len(), file })
+    }
+
+    /// With the log's last lines as a hint, where the failure has none.
+    fn explain(self, failure: Failure) -> Failure {
+        if failure.hint.is_some() {
+            return failure;
+        }
+        let text = fs::read(&self.path).unwrap_or_default();
+        let new = String::from_utf8_lossy(text.get(self.start as usize..).unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = new.lines().collect();
+        let tail = lines[lines.len().saturating_sub(10)..].join("\n  ");
+        let path = self.path.display();
+        failure.hint(match tail.is_empty() {
+            true => format!("nothing more is said in the log, `{path}`"),
+            false => format!("the log, `{path}`, ends with\n  {tail}"),
+        })
+    }
+}
