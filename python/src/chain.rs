@@ -12,6 +12,7 @@ use std::collections::HashMap;
 /// many tokens a full block holds. Keys are `bytes`.
 #[pyclass(module = "chariot_ds._native")]
 pub(crate) struct KeyChain {
+    namespace: Namespace,
     chain: chariot_types::KeyChain,
     block_size: usize,
 }
@@ -23,7 +24,8 @@ impl KeyChain {
         if block_size == 0 {
             return Err(PyValueError::new_err("a block holds at least one token"));
         }
-        Ok(Self { chain: Namespace::new(namespace).chain(), block_size })
+        let namespace = Namespace::new(namespace);
+        Ok(Self { namespace, chain: namespace.chain(), block_size })
     }
 
     /// Goes on over `tokens`, a whole number of blocks; returns one key a block. `extras` holds, by the block's index
@@ -44,9 +46,19 @@ impl KeyChain {
         Ok(keys.map(|key| PyBytes::new(py, key.as_bytes())).collect())
     }
 
-    /// The key of the next block while it holds only `tokens`. The chain stays where it is.
-    fn partial<'py>(&self, py: Python<'py>, tokens: Vec<u32>, extra: &[u8]) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.chain.partial(&tokens, extra).as_bytes())
+    /// The key of the block that follows the one called `parent` and holds only `tokens` so far. The chain stays where
+    /// it is.
+    #[pyo3(signature = (parent, tokens, extra))]
+    fn partial<'py>(
+        &self,
+        py: Python<'py>,
+        parent: Option<&[u8]>,
+        tokens: Vec<u32>,
+        extra: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let parent = parent.map(key_of).transpose()?;
+        let key = chariot_types::KeyChain::resume(self.namespace, parent).partial(&tokens, extra);
+        Ok(PyBytes::new(py, key.as_bytes()))
     }
 }
 

@@ -8,6 +8,7 @@ mod job;
 mod piece;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use pyo3::pybacked::PyBackedBytes;
 
 use self::job::{Job, WantedBlock};
 use self::piece::{Piece, Progress};
-use super::connection::Connection;
+use super::connection::{Connection, describe};
 use super::pages::PagedCache;
 use crate::chain::{Shard, key_of};
 
@@ -59,6 +60,15 @@ enum Task {
     Find(Arc<Job>),
     /// Copy some of them.
     Copy(Piece),
+}
+
+impl Task {
+    fn job(&self) -> &Arc<Job> {
+        match self {
+            Self::Find(job) => job,
+            Self::Copy(piece) => piece.job(),
+        }
+    }
 }
 
 /// What became of a load.
@@ -180,21 +190,38 @@ impl Desk {
         }
     }
 
+    /// Does one task. A panic is reported by the panic hook and fails the load, so that no request waits forever.
     fn carry(&self, task: Task) {
-        match task {
-            Task::Find(job) => match Piece::find(&self.client, &job) {
-                Ok(pieces) if pieces.is_empty() => self.end_of(&job),
-                Ok(pieces) => self.queue(pieces),
-                Err(error) => {
-                    job.fail_all(super::connection::describe(&error));
-                    self.end_of(&job);
-                }
-            },
-            Task::Copy(piece) => match piece.copy(&self.client) {
-                Progress::Ended(job) if job.piece_ended() => self.end_of(&job),
-                Progress::Ended(_) => {}
-                Progress::Waiting(piece) => self.queue(vec![piece]),
-            },
+        let job = task.job().clone();
+        let is_search = matches!(task, Task::Find(_));
+        let carried = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Find(job) => self.find(&job),
+            Task::Copy(piece) => self.copy(piece),
+        }));
+        if carried.is_err() {
+            job.fail_all("a thread of the loader panicked".to_owned());
+            if is_search || job.piece_ended() {
+                self.end_of(&job);
+            }
+        }
+    }
+
+    fn find(&self, job: &Arc<Job>) {
+        match Piece::find(&self.client, job) {
+            Ok(pieces) if pieces.is_empty() => self.end_of(job),
+            Ok(pieces) => self.queue(pieces),
+            Err(error) => {
+                job.fail_all(describe(&error));
+                self.end_of(job);
+            }
+        }
+    }
+
+    fn copy(&self, piece: Piece) {
+        match piece.copy(&self.client) {
+            Progress::Ended(job) if job.piece_ended() => self.end_of(&job),
+            Progress::Ended(_) => {}
+            Progress::Waiting(piece) => self.queue(vec![piece]),
         }
     }
 

@@ -65,6 +65,10 @@ impl Piece {
         Ok(pieces)
     }
 
+    pub(super) fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
     /// Copies what has arrived, and waits a little for the rest.
     pub(super) fn copy(mut self, client: &Client) -> Progress {
         let patience = Instant::now() + PATIENCE;

@@ -1,0 +1,113 @@
+"""Every difference between the vLLM versions that are supported (0.20 and later), and nothing else.
+
+The rest of this package is written against 0.32 and takes from here whatever older versions lack or name otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vllm.distributed.kv_transfer.kv_connector.v1 import base
+
+LEGACY_FIELDS = ("kv_rank", "kv_parallel_size", "kv_ip", "kv_buffer_size")
+"""Fields of KVTransferConfig that 0.32 removed, and that guides still pass."""
+
+try:
+    TransferResults = base.KVConnectorTransferResults
+    REPORTS_FAILED_REQUESTS = True
+except AttributeError:  # Before 0.30 failures were told by block id only.
+    REPORTS_FAILED_REQUESTS = False
+
+    @dataclass
+    class TransferResults:  # type: ignore[no-redef]
+        """What 0.30 and later collect after each step."""
+
+        finished_sending: set[str] = field(default_factory=set)
+        finished_recving: set[str] = field(default_factory=set)
+        failed_recving: set[str] = field(default_factory=set)
+
+
+def host_cache_hit_source() -> Any:
+    """How hits of this connector are counted: host memory. None before 0.32, which does not ask."""
+    try:
+        from vllm.v1.metrics.cache_hit_source import CacheHitSource
+    except ImportError:
+        return None
+    return CacheHitSource.HOST
+
+
+FULL_ATTENTION = ("FullAttentionSpec", "MLAAttentionSpec", "SinkFullAttentionSpec")
+SLIDING_WINDOW = ("SlidingWindowSpec", "SlidingWindowMLASpec")
+
+
+@dataclass(frozen=True)
+class GroupTraits:
+    """What the connector needs to know of a group of layers that share a block table."""
+
+    block_size: int
+    window: int | None
+    """How many tokens back a layer looks; None for all of them."""
+
+
+class UnsupportedGroupError(ValueError):
+    """A kind of KV cache that cannot be cut into blocks whose bytes depend on tokens alone."""
+
+
+def group_traits(group: Any) -> GroupTraits:
+    """The traits of a `KVCacheGroupSpec`."""
+    spec = group.kv_cache_spec
+    if type(spec).__name__ == "UniformTypeKVCacheSpecs":
+        spec = next(iter(spec.kv_cache_specs.values()))
+    kind = type(spec).__name__
+    if not getattr(group, "enable_kv_transfer", True) or getattr(group, "host_resident", False):
+        raise UnsupportedGroupError(f"a group of `{kind}` is not in the KV cache that can be transferred")
+    if kind in FULL_ATTENTION:
+        return GroupTraits(spec.block_size, None)
+    if kind in SLIDING_WINDOW:
+        return GroupTraits(spec.block_size, spec.sliding_window)
+    if kind == "ChunkedLocalAttentionSpec":
+        return GroupTraits(spec.block_size, spec.attention_chunk_size)
+    raise UnsupportedGroupError(f"KV caches of the kind `{kind}` are not supported")
+
+
+def page_bytes(group: Any, layer_name: str) -> int | None:
+    """Bytes of one page of a layer without padding, where the version says."""
+    spec = group.kv_cache_spec
+    spec = getattr(spec, "kv_cache_specs", {}).get(layer_name, spec)
+    for name in ("unpadded_page_size_bytes", "real_page_size_bytes"):
+        if (size := getattr(spec, name, None)) is not None:
+            return int(size)
+    return None
+
+
+def kv_replicas(vllm_config: Any) -> int:
+    """How many consecutive tensor-parallel ranks hold the same KV."""
+    ranks = vllm_config.parallel_config.tensor_parallel_size
+    model = vllm_config.model_config
+    if getattr(model, "use_mla", False):
+        return int(ranks)
+    heads = model.get_total_num_kv_heads()
+    return int(ranks // heads) if heads < ranks else 1
+
+
+def splits_tokens_between_ranks(vllm_config: Any) -> bool:
+    """Whether context parallelism gives each rank only some of a block's tokens."""
+    parallel = vllm_config.parallel_config
+    names = ("decode_context_parallel_size", "prefill_context_parallel_size")
+    return any(getattr(parallel, name, 1) > 1 for name in names)
+
+
+def attention_backend(vllm_config: Any, layer_name: str) -> str:
+    """The name of the layer's attention backend, which decides what is where within a page."""
+    layer = vllm_config.compilation_config.static_forward_context.get(layer_name)
+    backend = layer.get_attn_backend() if hasattr(layer, "get_attn_backend") else None
+    return str(backend.get_name()) if backend is not None else ""
+
+
+def must_compute_whole_prompt(request: Any) -> bool:
+    """Whether the request needs more of its prompt than the KV: logprobs of its tokens, or an embedding."""
+    if getattr(request, "skip_reading_prefix_cache", False) or request.pooling_params is not None:
+        return True
+    parameters = request.sampling_params
+    return parameters is not None and parameters.prompt_logprobs is not None

@@ -1,0 +1,297 @@
+"""The scheduler side: which blocks a request can load, and which blocks each step saves.
+
+Runs in the engine's loop, so it waits for nothing but one short round trip to the data worker on this host, and takes
+every trouble for a miss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.logger import init_logger
+
+from chariot_ds._native import Connection, Lookup
+from chariot_ds.vllm import compat, keys
+from chariot_ds.vllm.compat import GroupTraits
+from chariot_ds.vllm.settings import Settings
+from chariot_ds.vllm.vocabulary import Load, LoadBlock, SaveBlock, ShardDescriptions, StepMetadata, WorkerReport
+
+logger = init_logger(__name__)
+
+NULL_BLOCK = 0
+"""The block id that stands for no block: a sliding window has passed it."""
+
+
+@dataclass
+class Tracked:
+    """What is known of one request that the engine has admitted or asked about."""
+
+    request: Any
+    keys: dict[int, keys.SequenceKeys]
+    """By block size."""
+    block_ids: list[list[int]]
+    """By group."""
+    saved: list[int]
+    """By group: how many blocks are saved, or need not be."""
+    asked_from: int = 0
+    """How many tokens were computed when it was last asked about."""
+    is_prompt_end_saved: bool = False
+    has_failed: bool = False
+    """Its last load failed: it is not asked about again before it has run."""
+
+
+class Scheduler:
+    """The scheduler side of one engine."""
+
+    def __init__(self, vllm_config: Any, settings: Settings, groups: list[GroupTraits]) -> None:
+        transfer = vllm_config.kv_transfer_config
+        self._vllm_config = vllm_config
+        self._settings = settings
+        self._groups = groups
+        self._saves = transfer.is_kv_producer
+        self._loads = transfer.is_kv_consumer and (len(groups) == 1 or compat.REPORTS_FAILED_REQUESTS)
+        self._resets = 0
+        self._namespaces = self._make_namespaces()
+        self._tracked: dict[str, Tracked] = {}
+        self._loads_to_start: list[Load] = []
+        self._knows_shards = False
+        self._lookup: Lookup | None = None
+        """Made when shards are known, where something is loaded at all."""
+        self._worker_is_missed = False
+        self._alignment = math.lcm(*(group.block_size for group in groups))
+
+    def set_shards(self, ranks: Mapping[Any, Any]) -> None:
+        """Takes what each rank said of its shard; lookups are possible from now on."""
+        parallel = self._vllm_config.parallel_config
+        expected = parallel.tensor_parallel_size * parallel.pipeline_parallel_size
+        if len(ranks) != expected:
+            logger.error(
+                "ChariotConnector: %d of %d ranks described their KV cache; nothing will be saved or loaded. "
+                "Pipeline parallelism needs a newer vLLM.",
+                len(ranks),
+                expected,
+            )
+            return
+        descriptions = [rank.groups for rank in ranks.values() if isinstance(rank, ShardDescriptions)]
+        shards = [sorted({rank[group] for rank in descriptions}) for group in range(len(self._groups))]
+        self._knows_shards = True
+        if self._loads:
+            timeout = self._settings.request_timeout_ms / 1000
+            self._lookup = Lookup(Connection(self._settings.worker_address, "vllm scheduler", timeout), shards)
+
+    def num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
+        """How many tokens beyond those computed can be loaded; they always are asynchronously."""
+        if self._lookup is None or not self._is_cacheable(request) or compat.must_compute_whole_prompt(request):
+            return 0, False
+        if request.num_tokens < 2:
+            return 0, False  # Its only token is computed again in any case.
+        tracked = self._track(request)
+        if tracked.has_failed:
+            return 0, False
+        try:
+            hit = self._longest_hit(tracked, num_computed_tokens)
+        except ConnectionError as error:
+            if not self._worker_is_missed:
+                logger.warning("ChariotConnector computes what it cannot look up: %s", error)
+            self._worker_is_missed = True
+            return 0, False
+        if self._worker_is_missed:
+            logger.info("ChariotConnector: the data worker is back")
+            self._worker_is_missed = False
+        found = hit - num_computed_tokens
+        return (found, True) if found > 0 else (0, False)
+
+    def update_after_alloc(self, request: Any, table: Sequence[list[int]], num_external_tokens: int) -> None:
+        """Plans the load of `num_external_tokens` tokens into the blocks that `table` has for them, by group."""
+        if not self._is_cacheable(request):
+            return
+        tracked = self._track(request)
+        if num_external_tokens == 0:
+            return
+        end = tracked.asked_from + num_external_tokens
+        for index, group in enumerate(self._groups):
+            tracked.saved[index] = max(tracked.saved[index], end // group.block_size)
+        tracked.is_prompt_end_saved |= end >= request.num_prompt_tokens
+        self._loads_to_start.append(Load(request.request_id, self._load_blocks(tracked, table, end)))
+
+    def _load_blocks(self, tracked: Tracked, table: Sequence[list[int]], end: int) -> list[LoadBlock]:
+        """The blocks that hold the tokens up to `end` that are not computed."""
+        blocks = []
+        for index, group in enumerate(self._groups):
+            first, last = tracked.asked_from // group.block_size, -(-end // group.block_size)
+            content = self._keys_until(tracked, group, end)
+            blocks += [
+                LoadBlock(index, table[index][position], content[position])
+                for position in range(first, last)
+                if table[index][position] != NULL_BLOCK
+            ]
+        return blocks
+
+    def begin_metadata(self, output: Any) -> StepMetadata:
+        """What the workers load in the step that `output` describes. Resets what was planned for it."""
+        loads, self._loads_to_start = self._loads_to_start, []
+        return StepMetadata(loads=loads, is_empty=output.total_num_scheduled_tokens == 0)
+
+    def add_saves(self, metadata: StepMetadata, output: Any) -> None:
+        """Adds what the workers save in the step."""
+        for new in output.scheduled_new_reqs:
+            if tracked := self._tracked.get(new.req_id):
+                tracked.block_ids = [list(ids) for ids in new.block_ids]
+                self._plan_saves(metadata, tracked, new.num_computed_tokens, output, is_first=True)
+        cached = output.scheduled_cached_reqs
+        for request_id, new_ids, computed in zip(
+            cached.req_ids, cached.new_block_ids, cached.num_computed_tokens, strict=True
+        ):
+            if tracked := self._tracked.get(request_id):
+                is_resumed = request_id in cached.resumed_req_ids
+                if is_resumed:
+                    tracked.block_ids = [[] for _ in self._groups]
+                for ids, more in zip(tracked.block_ids, new_ids or (), strict=False):
+                    ids.extend(more)
+                self._plan_saves(metadata, tracked, computed, output, is_first=is_resumed)
+        if metadata.saves:
+            # Requests of one step that begin alike write the same block.
+            metadata.saves = list({(save.group, save.key): save for save in reversed(metadata.saves)}.values())[::-1]
+
+    def take_reports(self, reports: WorkerReport | None) -> None:
+        """Takes what the workers said of the last step."""
+        for request_id in reports.failed_loads if reports else ():
+            if tracked := self._tracked.get(request_id):
+                tracked.has_failed = True
+                tracked.saved = [0] * len(self._groups)
+                tracked.is_prompt_end_saved = False
+
+    def request_finished(self, request: Any) -> dict[str, Any] | None:
+        """Forgets the request. Its blocks may be freed: what is worth saving was saved in the step that computed it.
+
+        Returns parameters that a proxy hands on to the decode instance, when it asked for some.
+        """
+        self._tracked.pop(request.request_id, None)
+        if (request.kv_transfer_params or {}).get("do_remote_decode"):
+            return {"do_remote_prefill": True, "do_remote_decode": False}
+        return None
+
+    def reset(self) -> None:
+        """Makes every block saved so far a stranger: weights have changed, or whatever else makes old KV stale.
+
+        Instances that are reset equally often still share what they save from then on.
+        """
+        self._resets += 1
+        self._namespaces = self._make_namespaces()
+        self._tracked.clear()
+
+    def _longest_hit(self, tracked: Tracked, start: int) -> int:
+        """How many tokens from the first on are computed or can be loaded; `start` are computed."""
+        assert self._lookup is not None
+        tracked.asked_from = start
+        total = tracked.request.num_tokens
+        full = [index for index, group in enumerate(self._groups) if group.window is None]
+        windowed = [index for index, group in enumerate(self._groups) if group.window is not None]
+        hit = total
+        if full:
+            blocks = sorted(block for index in full for block in self._blocks(tracked, index, start, total))
+            present = self._lookup.prefix([(index, key) for _, index, key in blocks])
+            if present < len(blocks):
+                hit = self._aligned(blocks[present][0] - 1)
+        if windowed and hit > start:
+            hit = self._longest_windowed_hit(tracked, windowed, start, hit)
+        return hit
+
+    def _longest_windowed_hit(self, tracked: Tracked, windowed: list[int], start: int, hit: int) -> int:
+        """The longest hit of at most `hit` tokens for which sliding windows have all that they look back on."""
+        assert self._lookup is not None
+        blocks = [block for index in windowed for block in self._blocks(tracked, index, start, hit)]
+        exist = self._lookup.exist([(index, key) for _, index, key in blocks])
+        missing = [(end, index) for (end, index, _), there in zip(blocks, exist, strict=True) if not there]
+
+        def lacks_nothing(tokens: int) -> bool:
+            return not any(
+                end - self._groups[index].block_size < tokens and end > tokens - (self._groups[index].window or 0)
+                for end, index in missing
+            )
+
+        while hit > start and not lacks_nothing(hit):
+            hit = self._aligned(hit - 1)
+        return max(hit, start)
+
+    def _blocks(self, tracked: Tracked, index: int, start: int, end: int) -> list[tuple[int, int, bytes]]:
+        """The blocks of group `index` that hold tokens `start` to `end`: where each ends, the group, its key."""
+        group = self._groups[index]
+        content = self._keys_until(tracked, group, end)
+        positions = range(start // group.block_size, len(content))
+        return [(min((position + 1) * group.block_size, end), index, content[position]) for position in positions]
+
+    def _keys_until(self, tracked: Tracked, group: GroupTraits, end: int) -> list[bytes]:
+        """The content keys of the blocks that hold the first `end` tokens, a partly filled one included."""
+        content = tracked.keys[group.block_size]
+        blocks = end // group.block_size
+        full = content.full(blocks)[:blocks]
+        return [*full, content.partial(end)] if end % group.block_size else full
+
+    def _plan_saves(
+        self, metadata: StepMetadata, tracked: Tracked, computed: int, output: Any, *, is_first: bool
+    ) -> None:
+        """Adds the blocks that are full after this step, and the end of the prompt when the step reaches it.
+
+        `computed` tokens were before the step. By block table and not by what the step computes, so that what came
+        from vLLM's own prefix cache is saved as well. `is_first`: the block table is new.
+        """
+        request = tracked.request
+        tracked.has_failed = False
+        if not self._saves or not self._knows_shards:
+            return
+        # Drafted tokens, and one that is still in flight, are not known: their blocks wait.
+        end = min(computed + output.num_scheduled_tokens[request.request_id], request.num_tokens)
+        prompt = request.num_prompt_tokens
+        ends_prompt = end >= prompt and not tracked.is_prompt_end_saved
+        for index, group in enumerate(self._groups):
+            size = group.block_size
+            first, last = tracked.saved[index], end // size
+            if group.window is not None and not is_first:
+                # Earlier blocks of the table may have passed the window and belong to others by now.
+                first = max(first, computed // size)
+            if last > first:
+                self._add_saves(metadata, tracked, index, first, tracked.keys[size].full(last)[:last])
+            tracked.saved[index] = max(tracked.saved[index], last)
+            if ends_prompt and prompt % size and (is_first or computed < prompt):
+                self._add_saves(metadata, tracked, index, prompt // size, self._keys_until(tracked, group, prompt))
+        tracked.is_prompt_end_saved |= ends_prompt
+
+    def _add_saves(
+        self, metadata: StepMetadata, tracked: Tracked, index: int, first: int, content: list[bytes]
+    ) -> None:
+        table = tracked.block_ids[index]
+        for position in range(first, min(len(content), len(table))):
+            if table[position] != NULL_BLOCK:
+                parent = content[position - 1] if position else None
+                metadata.saves.append(SaveBlock(index, table[position], content[position], parent))
+
+    def _track(self, request: Any) -> Tracked:
+        tracked = self._tracked.get(request.request_id)
+        if tracked is None or tracked.request is not request:
+            tracked = Tracked(
+                request=request,
+                keys={size: keys.SequenceKeys(name, size, request) for size, name in self._namespaces.items()},
+                block_ids=[[] for _ in self._groups],
+                saved=[0] * len(self._groups),
+            )
+            self._tracked[request.request_id] = tracked
+        return tracked
+
+    @staticmethod
+    def _is_cacheable(request: Any) -> bool:
+        """Whether the request's known tokens stay what they are: those of a streamed prompt do not."""
+        return not getattr(request, "resumable", False)
+
+    def _aligned(self, tokens: int) -> int:
+        return tokens // self._alignment * self._alignment
+
+    def _make_namespaces(self) -> dict[int, bytes]:
+        model_version = self._settings.model_version
+        sizes = {group.block_size for group in self._groups}
+        return {
+            size: keys.content_namespace(self._vllm_config, model_version, size, self._resets) for size in sizes
+        }

@@ -1,0 +1,71 @@
+"""What scheduler side and worker side say to each other, and what they call things.
+
+A *block* is one block-table entry of a group: the pages of all of the group's layers. Its *content key* stands for the
+tokens it holds and all before them; each rank keeps its own *shard* of it, under a key made from both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorHandshakeMetadata,
+    KVConnectorMetadata,
+    KVConnectorWorkerMetadata,
+)
+
+
+class LoadBlock(NamedTuple):
+    """A block to load, and where to."""
+
+    group: int
+    block: int
+    key: bytes
+
+
+class SaveBlock(NamedTuple):
+    """A block to save, and where from."""
+
+    group: int
+    block: int
+    key: bytes
+    parent: bytes | None
+
+
+@dataclass
+class Load:
+    """All that one request loads; of each group in the order of the sequence."""
+
+    request_id: str
+    blocks: list[LoadBlock]
+
+
+@dataclass
+class StepMetadata(KVConnectorMetadata):
+    """What the workers do in one step."""
+
+    loads: list[Load] = field(default_factory=list)
+    saves: list[SaveBlock] = field(default_factory=list)
+    is_empty: bool = False
+    """No tokens are computed in this step."""
+
+
+@dataclass
+class WorkerReport(KVConnectorWorkerMetadata):
+    """What a step's workers tell the scheduler side."""
+
+    failed_loads: set[str] = field(default_factory=set)
+    """Requests of which some block could not be loaded."""
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> WorkerReport:
+        """The report of both ranks."""
+        assert isinstance(other, WorkerReport)
+        return WorkerReport(self.failed_loads | other.failed_loads)
+
+
+@dataclass
+class ShardDescriptions(KVConnectorHandshakeMetadata):
+    """What one rank keeps of a block, by group; ranks that hold the same bytes describe the same shard."""
+
+    groups: list[bytes]

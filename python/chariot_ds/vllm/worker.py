@@ -1,0 +1,227 @@
+"""The worker side of one rank: copies pages out while the model runs, and in while it does other things.
+
+The copies are made by native threads. What runs on the engine's thread is a hand-over at the beginning of a step, one
+call a layer, and a wait at the end for the little that is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vllm.logger import init_logger
+
+from chariot_ds._native import Connection, Loader, LoadReport, Saver
+from chariot_ds.vllm import compat, keys, pages
+from chariot_ds.vllm.compat import TransferResults
+from chariot_ds.vllm.device import HostPath, LoadBatch, SaveBatch, TorchPath
+from chariot_ds.vllm.settings import Settings
+from chariot_ds.vllm.stats import ChariotStats
+from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
+
+logger = init_logger(__name__)
+
+IDLE_WAIT = 0.002
+"""Seconds that an empty step waits for a load to end: the engine would sleep a while before it asks again."""
+COMPLAINT_INTERVAL = 30.0
+"""Seconds between two log lines about the same trouble."""
+
+
+@dataclass
+class ActiveLoad:
+    """A load that vLLM waits for."""
+
+    batch: LoadBatch
+    report: LoadReport | None = None
+    """Set when the native copier is done; torch may not be."""
+    failed: list[tuple[int, int]] = field(default_factory=list)
+    """The blocks that could not be loaded: group and block id."""
+
+
+class Worker:
+    """The worker side of one rank."""
+
+    def __init__(self, vllm_config: Any, settings: Settings, kv_cache_config: Any) -> None:
+        self._vllm_config = vllm_config
+        self._settings = settings
+        self._groups = kv_cache_config.kv_cache_groups
+        self._blocks = kv_cache_config.num_blocks
+        self._layers = {
+            name: (group, layer)
+            for group, spec in enumerate(self._groups)
+            for layer, name in enumerate(spec.layer_names)
+        }
+        self.shards: ShardDescriptions | None = None
+        self._path: HostPath | TorchPath | None = None
+        self._saver: Saver | None = None
+        self._loader: Loader | None = None
+        self._is_layerwise = False
+        self._save: SaveBatch | None = None
+        self._step_is_empty = False
+        self._loads: dict[str, ActiveLoad] = {}
+        self._failed_loads: set[str] = set()
+        self._failed_blocks: set[int] = set()
+        self._results = TransferResults()
+        self._stats = ChariotStats()
+        self._complained_at = -COMPLAINT_INTERVAL
+
+    def register(self, kv_caches: Mapping[str, Any]) -> None:
+        """Takes the KV cache that all copies are from and to."""
+        groups = [
+            [pages.layer_parts(kv_caches[name], self._blocks) for name in group.layer_names] for group in self._groups
+        ]
+        for group, layers in zip(self._groups, groups, strict=True):
+            for name, parts in zip(group.layer_names, layers, strict=True):
+                found, expected = sum(part.page_bytes for part in parts), compat.page_bytes(group, name)
+                if expected not in (None, found):
+                    raise ValueError(f"the pages of `{name}` have {found} bytes, and should have {expected}")
+        device = groups[0][0][0].tensor.device
+        is_host = device.type == "cpu"
+        if not is_host and self._settings.device_path == "host":
+            raise ValueError(f"`chariot.device_path` is `host`, but the KV cache is on `{device}`")
+        use_torch = not is_host or self._settings.device_path == "torch"
+        self._path = TorchPath(groups) if use_torch else HostPath(groups)
+        self._is_layerwise = is_host if self._settings.layerwise == "auto" else self._settings.layerwise == "on"
+        parallel = self._vllm_config.parallel_config
+        replicas = compat.kv_replicas(self._vllm_config)
+        rank = parallel.rank % parallel.tensor_parallel_size
+        self.shards = ShardDescriptions(
+            [
+                keys.describe(
+                    group=index,
+                    shard=[rank // replicas, parallel.tensor_parallel_size // replicas],
+                    block_size=group.kv_cache_spec.block_size,
+                    layers=[
+                        [
+                            name,
+                            [part.page_bytes for part in parts],
+                            pages.content(kv_caches[name], self._blocks),
+                            compat.attention_backend(self._vllm_config, name),
+                        ]
+                        for name, parts in zip(group.layer_names, layers, strict=True)
+                    ],
+                    hardware=pages.hardware(device),
+                )
+                for index, (group, layers) in enumerate(zip(self._groups, groups, strict=True))
+            ]
+        )
+        timeout = self._settings.request_timeout_ms / 1000
+        connection = Connection(self._settings.worker_address, f"vllm rank {parallel.rank}", timeout)
+        if self._vllm_config.kv_transfer_config.is_kv_producer and rank % replicas == 0:
+            self._saver = Saver(connection, self.shards.groups)
+        if self._vllm_config.kv_transfer_config.is_kv_consumer:
+            self._loader = Loader(connection, self.shards.groups, self._settings.load_threads)
+
+    def begin_step(self, metadata: StepMetadata) -> None:
+        """Starts what the step's metadata asks for, before the model runs."""
+        self._step_is_empty = metadata.is_empty
+        for load in metadata.loads:
+            self._start_load(load)
+        if metadata.saves and self._saver is not None and self._path is not None:
+            self._save = self._path.save(metadata.saves)
+            self._saver.begin(self._save.cache, self._save.blocks)
+
+    def layer_computed(self, layer_name: str) -> None:
+        """The model has written a layer's pages. Called for each layer of each step, so most often there is nothing."""
+        if self._save is None or not self._is_layerwise or self._saver is None:
+            return
+        if (place := self._layers.get(layer_name)) is not None:
+            self._save.layer_computed(*place, self._saver.layer_ready)
+
+    def finish_save(self) -> None:
+        """Returns when all of the step's blocks can be found by others."""
+        if self._save is None or self._saver is None:
+            return
+        save, self._save = self._save, None
+        save.all_computed(self._saver.layer_ready)
+        report = self._saver.finish()
+        if report is None:
+            return
+        self._stats.add("saved_blocks", report.saved)
+        self._stats.add("saved_bytes", report.bytes)
+        self._stats.add("present_blocks", report.present)
+        self._stats.add("dropped_blocks", report.dropped)
+        self._stats.add("save_wait_seconds", report.waited)
+        if report.error is not None:
+            self._complain("%d blocks were not saved: %s", report.dropped, report.error)
+
+    def transfer_results(self) -> TransferResults:
+        """The loads that have ended since the last step."""
+        if self._step_is_empty and self._loads and self._loader is not None:
+            self._loader.wait(IDLE_WAIT)
+        for report in self._loader.reports() if self._loader is not None else ():
+            load = self._loads[report.name]
+            load.report = report
+            load.failed = load.batch.arrived(report.failed)
+        for request_id, load in list(self._loads.items()):
+            if load.report is not None and load.batch.is_done():
+                del self._loads[request_id]
+                self._results.finished_recving.add(request_id)
+                self._count(request_id, load.report, load.failed)
+        results, self._results = self._results, TransferResults()
+        return results
+
+    def take_failed_blocks(self) -> set[int]:
+        """The blocks of a single group that could not be loaded."""
+        failed, self._failed_blocks = self._failed_blocks, set()
+        return failed
+
+    def take_report(self) -> WorkerReport | None:
+        """What the scheduler side must know of the step."""
+        if not self._failed_loads:
+            return None
+        failed, self._failed_loads = self._failed_loads, set()
+        return WorkerReport(failed)
+
+    def take_stats(self) -> ChariotStats | None:
+        """What was counted since the last call."""
+        if self._stats.is_empty():
+            return None
+        stats, self._stats = self._stats, ChariotStats()
+        return stats
+
+    def close(self) -> None:
+        """Ends the threads."""
+        for closable in (self._saver, self._loader):
+            if closable is not None:
+                closable.close()
+
+    def _start_load(self, load: Load) -> None:
+        """Starts a load. One that cannot even start has failed, and is reported like any other."""
+        try:
+            if self._path is None or self._loader is None:
+                raise RuntimeError("this rank loads nothing")
+            batch = self._path.load(load.blocks)
+            self._loader.start(batch.cache, load.request_id, batch.blocks, self._settings.load_timeout_ms / 1000)
+        except Exception as error:
+            self._complain("a load could not start: %s", error)
+            self._fail(load.request_id, [(block.group, block.block) for block in load.blocks])
+            self._results.finished_recving.add(load.request_id)
+        else:
+            self._loads[load.request_id] = ActiveLoad(batch)
+
+    def _count(self, request_id: str, report: LoadReport, failed: list[tuple[int, int]]) -> None:
+        self._stats.add("loads", 1)
+        self._stats.add("loaded_blocks", report.loaded)
+        self._stats.add("loaded_bytes", report.bytes)
+        self._stats.add("load_seconds", report.seconds)
+        self._stats.add("failed_blocks", len(failed))
+        if failed:
+            self._complain("%d blocks could not be loaded and are recomputed: %s", len(failed), report.error)
+            self._fail(request_id, failed)
+
+    def _fail(self, request_id: str, blocks: list[tuple[int, int]]) -> None:
+        """Block ids are unique within a group only; with several groups the request fails as a whole."""
+        self._failed_loads.add(request_id)
+        if len(self._groups) == 1:
+            self._failed_blocks.update(block for _, block in blocks)
+        else:
+            self._results.failed_recving.add(request_id)
+
+    def _complain(self, text: str, *arguments: Any) -> None:
+        now = time.monotonic()
+        if now - self._complained_at >= COMPLAINT_INTERVAL:
+            self._complained_at = now
+            logger.warning("ChariotConnector: " + text, *arguments)
