@@ -113,7 +113,11 @@ def tensor_of(block: Block) -> torch.Tensor:
         raise NotATensor(f"the block holds a tensor of dtype `{dtype_name}`, which this torch does not have")
     if end - start != math.prod(shape) * dtype.itemsize:
         raise NotATensor(f"the block holds {end - start} bytes for a tensor of shape {shape}")
-    return torch.from_dlpack(block)[start:end].view(dtype).view(shape)
+    data = torch.from_dlpack(block)[start:end]
+    if data.data_ptr() % dtype.itemsize:
+        # Shared memory is aligned; what came in a batch over TCP lies as it was received.
+        data = data.clone()
+    return data.view(dtype).view(shape)
 
 
 def _fill(block: GrowingBlock, header: bytes, tensor: torch.Tensor) -> None:

@@ -178,12 +178,21 @@ unsafe extern "C" fn delete_versioned(managed: *mut DlManagedTensorVersioned) {
     }
 }
 
-/// Drops a Python reference from whatever thread the consumer calls us on; once the interpreter has ended there is
-/// nothing left to drop.
+/// Drops a Python reference on whatever thread the consumer calls, whether that holds the interpreter or not.
 fn drop_attached(owned: Box<Owned>) {
-    let mut owned = Some(owned);
-    Python::try_attach(|_| drop(owned.take()));
-    std::mem::forget(owned);
+    // SAFETY: this may be asked at any time.
+    if unsafe { ffi::Py_IsInitialized() } == 0 {
+        // The interpreter has ended, and its objects with it.
+        std::mem::forget(owned);
+        return;
+    }
+    // Torch calls deleters with the interpreter released, also underneath a call of ours, where PyO3 takes it to be
+    // held: so it is asked for here in Python's own way, which knows better.
+    // SAFETY: the interpreter runs; the state is given back below.
+    let state = unsafe { ffi::PyGILState_Ensure() };
+    Python::attach(|_| drop(owned));
+    // SAFETY: the state comes from the call above, on this thread.
+    unsafe { ffi::PyGILState_Release(state) };
 }
 
 /// A consumer renames the capsule when it takes the tensor over; one that still has its first name was never used.
