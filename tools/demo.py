@@ -21,7 +21,7 @@ from tools.services.ports import HOST, preferred_or_free
 from tools.services.proxy import start_proxy
 from tools.services.service import Service
 from tools.services.vllm_instance import SERVED_NAME, VllmOptions, chariot_transfer, start_vllm
-from tools.traffic.openai_client import Completion, complete, post, stream, tokenize
+from tools.traffic.openai_client import Completion, post, stream, tokenize
 from tools.traffic.prompts import Tokenize, prompt
 from tools.traffic.step_log import StepLog
 
@@ -65,8 +65,8 @@ class Row:
     tokens_equal: bool
     decode_computed_tokens: int
     kv_bytes: int
-    ttft_ms: float | None
-    plain_ttft_ms: float | None
+    ttft_ms: float
+    plain_ttft_ms: float
 
 
 def run_demo(json_file: Path | None, *, keep: bool) -> str:
@@ -128,8 +128,8 @@ def deployed(*, outlives_parent: bool) -> Iterator[Deployment]:
         running.record_session("proxy", proxy.process.pid)
         proxy.wait_healthy(30)
         step.note(f"proxy answers at {proxy.url}")
+        cleanup.callback(step.say, "stopping everything")
         yield Deployment(worker, prefill, decode, proxy, plain)
-        step.say("stopping everything")
 
 
 def show_guide_request(deployment: Deployment) -> None:
@@ -191,8 +191,8 @@ def compare(deployment: Deployment, prompts: Sequence[str]) -> list[Row]:
             tokens_equal=ours.token_ids == theirs.token_ids and len(ours.token_ids) == OUTPUT_TOKENS,
             decode_computed_tokens=DECODE_MAY_COMPUTE + beyond,
             kv_bytes=round(carried * ours.prompt_tokens / total),
-            ttft_ms=None,
-            plain_ttft_ms=None,
+            ttft_ms=milliseconds(ours.first_token_seconds),
+            plain_ttft_ms=milliseconds(theirs.first_token_seconds),
         )
         for ours, theirs in zip(chariot, plain, strict=True)
     ]
@@ -201,7 +201,7 @@ def compare(deployment: Deployment, prompts: Sequence[str]) -> list[Row]:
 def at_once(url: str, prompts: Sequence[str]) -> list[Completion]:
     """All prompts in flight together."""
     with ThreadPoolExecutor(len(prompts)) as pool:
-        return list(pool.map(lambda text: complete(url, text, OUTPUT_TOKENS), prompts))
+        return list(pool.map(lambda text: stream(url, text, OUTPUT_TOKENS), prompts))
 
 
 def first_token_times(deployment: Deployment, length: int, seeds: int) -> tuple[float, float]:
@@ -213,7 +213,12 @@ def first_token_times(deployment: Deployment, length: int, seeds: int) -> tuple[
         # The two are timed in turns, so that a busy moment of the machine meets both.
         chariot.append(stream(deployment.proxy.url, text, TIMED_TOKENS).first_token_seconds)
         plain.append(stream(deployment.plain.url, text, TIMED_TOKENS).first_token_seconds)
-    return round(1000 * statistics.median(chariot), 1), round(1000 * statistics.median(plain), 1)
+    return milliseconds(statistics.median(chariot)), milliseconds(statistics.median(plain))
+
+
+def milliseconds(seconds: float) -> float:
+    """To a tenth: more digits than that would be noise."""
+    return round(1000 * seconds, 1)
 
 
 def carried_bytes(worker: DataWorker) -> int:
@@ -249,18 +254,28 @@ def kv_bytes_per_token() -> int:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows for a person."""
-    heads = ("prompt tokens", "tokens equal", "computed by decode", "KV carried", "TTFT Chariot", "TTFT plain", "ratio")
+    heads = (
+        "sent",
+        "prompt tokens",
+        "tokens equal",
+        "computed by decode",
+        "KV carried",
+        "TTFT Chariot",
+        "TTFT plain",
+        "ratio",
+    )
     cells = [
         (
+            "alone" if number < len(PROMPT_LENGTHS) else "at once",
             str(row.prompt_tokens),
             "yes" if row.tokens_equal else "NO",
             str(row.decode_computed_tokens),
             f"{row.kv_bytes / 2**20:.2f} MiB",
-            "at once" if row.ttft_ms is None else f"{row.ttft_ms:.1f} ms",
-            "" if row.plain_ttft_ms is None else f"{row.plain_ttft_ms:.1f} ms",
-            "" if row.ttft_ms is None or not row.plain_ttft_ms else f"{row.ttft_ms / row.plain_ttft_ms:.2f}",
+            f"{row.ttft_ms:.1f} ms",
+            f"{row.plain_ttft_ms:.1f} ms",
+            f"{row.ttft_ms / row.plain_ttft_ms:.2f}",
         )
-        for row in rows
+        for number, row in enumerate(rows)
     ]
     widths = [max(len(line[column]) for line in [heads, *cells]) for column in range(len(heads))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in [heads, *cells]]

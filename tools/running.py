@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from typing import Any
 
 from tools import step
 from tools.checkout import GENERATED
@@ -53,12 +54,13 @@ def forget() -> None:
     RECORD.unlink(missing_ok=True)
 
 
-def read() -> dict:  # type: ignore[type-arg]
+def read() -> dict[str, Any]:
     """The record; empty when there is none."""
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    found: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return found
 
 
-def write(record: dict) -> None:  # type: ignore[type-arg]
+def write(record: dict[str, Any]) -> None:
     """Replaces the record whole."""
     RECORD.parent.mkdir(exist_ok=True)
     fresh = RECORD.with_suffix(".new")

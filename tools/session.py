@@ -6,27 +6,54 @@ import signal
 import time
 from pathlib import Path
 
-GRACE_SECONDS = 20
+GRACE_SECONDS = 8
+TRACKER_SECONDS = 5
 
 
 def end_session(leader: int) -> None:
-    """SIGTERM to the leader, time for it and its children to end by themselves, then SIGKILL to whoever is left.
+    """SIGTERM to the session, time for it to end by itself, then SIGKILL to whoever is left.
 
-    The caller reaps the leader, when it is its child, afterwards.
+    Python's resource trackers come last of all: they are what removes the semaphores and shared memory of processes
+    that were killed. The caller reaps the leader, when it is its child, afterwards.
     """
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(leader, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while session_members(leader) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    signal_session(leader, signal.SIGKILL)
+    signal_session(leader, signal.SIGTERM)
+    if wait_for_end(leader, GRACE_SECONDS):
+        return
+    for process in session_members(leader):
+        if not is_resource_tracker(process):
+            signal_process(process, signal.SIGKILL)
+    if not wait_for_end(leader, TRACKER_SECONDS):
+        signal_session(leader, signal.SIGKILL)
 
 
 def signal_session(leader: int, wanted: signal.Signals) -> None:
-    """Signals each process of the session; those that are gone already are no error."""
+    """Signals each process of the session."""
     for process in session_members(leader):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, wanted)
+        signal_process(process, wanted)
+
+
+def signal_process(process: int, wanted: signal.Signals) -> None:
+    """Signals one process; that it is gone already is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, wanted)
+
+
+def wait_for_end(leader: int, seconds: float) -> bool:
+    """Waits until the session has no living process; returns whether that came to be."""
+    deadline = time.monotonic() + seconds
+    while session_members(leader):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_resource_tracker(process: int) -> bool:
+    """Whether it is the helper that Python's multiprocessing starts to clean up after others."""
+    try:
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def session_members(leader: int) -> list[int]:

@@ -8,7 +8,7 @@ from tools.checkout import STAMPS
 
 
 def digest(paths: Iterable[Path], *words: str) -> str:
-    """The hash of the files' names and contents, and of `words` (versions, flags). A folder counts with all below it."""
+    """The hash of the files' names and contents and of `words` (versions, flags); a folder counts with all in it."""
     state = hashlib.sha256()
     for word in words:
         state.update(word.encode() + b"\0")

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment
 
+from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment
 from tools import interrupt
 from tools.checkout import LOGS
 from tools.services.data_worker import start_worker

@@ -1,4 +1,4 @@
-"""What the end-to-end tests talk to: a prefill, a decode and a plain vLLM, a worker, a proxy, and how to compare them."""
+"""What the end-to-end tests talk to: prefill, decode and plain vLLM, a worker, a proxy; and how to compare them."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +56,7 @@ class Answer:
 
 
 def answer(url: str, engine: Service, prompts: Sequence[Prompt], **fields: object) -> Answer:
-    """Sends the prompts at once to `url` and reads from the log of `engine` what it computed. It must be idle before."""
+    """Sends the prompts at once to `url` and reads from the log of `engine`, idle until now, what it computed."""
     steps = StepLog(engine.log)
     completions = at_once(url, prompts, **fields)
     # A request's first token comes out of its last prompt step, each further token out of a step of its own.

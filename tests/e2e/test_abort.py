@@ -6,7 +6,6 @@ from contextlib import closing
 
 from conftest import FreshPrompt
 from deployment import Deployment, assert_carried
-
 from tools.services.service import Service
 from tools.traffic.metrics import counter
 from tools.traffic.openai_client import completion_request, events

@@ -1,4 +1,4 @@
-"""The control for all the others: bytes changed in the pool change the output, so what decode uses is what was carried."""
+"""The control for all the others: bytes changed in the pool change the output, so decode uses what was carried."""
 
 import mmap
 import os

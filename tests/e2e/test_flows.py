@@ -1,4 +1,4 @@
-"""Other people's prefill-then-decode proxies: the connector needs nothing from the proxy, and accepts what they send."""
+"""Other people's prefill-then-decode proxies: the connector needs nothing from them, and accepts what they send."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from conftest import FreshPrompt
 from deployment import OUTPUT_TOKENS, Deployment, answer
-
 from tools.checkout import VLLM_ENVIRONMENT
 from tools.services.ports import HOST, free_ports
 from tools.services.service import Service

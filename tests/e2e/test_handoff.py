@@ -1,9 +1,9 @@
 """The main job: prefill here, decode there, tokens as from one vLLM, one prompt token computed by decode."""
 
 import pytest
+
 from conftest import FreshPrompt
 from deployment import BLOCK_TOKENS, KV_BYTES_PER_TOKEN, MAX_BATCHED_TOKENS, OUTPUT_TOKENS, Deployment, assert_carried
-
 from tools.traffic.metrics import external_hits
 from tools.traffic.openai_client import post, stream
 from tools.traffic.step_log import StepLog

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import FreshPrompt
 from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment, answer, at_once
-
 from tools.services.data_worker import DataWorker, start_worker
 from tools.services.ports import HOST, free_ports
 from tools.services.service import Service

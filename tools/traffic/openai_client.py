@@ -6,9 +6,12 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tools.failure import Failure
 from tools.services.vllm_instance import SERVED_NAME
+
+JsonObject = dict[str, Any]
 
 TIMEOUT_SECONDS = 120
 
@@ -93,7 +96,7 @@ def tokenize(url: str, text: str) -> list[int]:
     return tokens
 
 
-def post(url: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> dict:  # type: ignore[type-arg]
+def post(url: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> JsonObject:
     """Sends JSON, expects JSON and 200."""
     connection, path = connect(url)
     try:
@@ -104,13 +107,11 @@ def post(url: str, body: Mapping[str, object], headers: Mapping[str, str] | None
         connection.close()
     if reply.status != 200:
         raise HttpStatus(url, reply.status, text)
-    answer: dict = json.loads(text)  # type: ignore[type-arg]
+    answer: JsonObject = json.loads(text)
     return answer
 
 
-def events(  # type: ignore[type-arg]
-    url: str, body: Mapping[str, object], timeout: float = TIMEOUT_SECONDS
-) -> Iterator[dict]:
+def events(url: str, body: Mapping[str, object], timeout: float = TIMEOUT_SECONDS) -> Iterator[JsonObject]:
     """Server-sent events as parsed JSON, until `[DONE]`. Closing the iterator early closes the connection."""
     connection, path = connect(url, timeout)
     try:
