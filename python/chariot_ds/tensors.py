@@ -106,6 +106,7 @@ def get_tensors(client: Client, keys: Iterable[KeyLike], *, timeout: float = 0.0
 def tensor_of(block: Block) -> torch.Tensor:
     """The tensor in `block`, without a copy; it must not be written to."""
     import torch
+    from torch.utils.dlpack import from_dlpack
 
     dtype_name, shape, start, end = _read_header(block)
     dtype = getattr(torch, _DTYPES.get(dtype_name, ""), None)
@@ -113,7 +114,7 @@ def tensor_of(block: Block) -> torch.Tensor:
         raise NotATensor(f"the block holds a tensor of dtype `{dtype_name}`, which this torch does not have")
     if end - start != math.prod(shape) * dtype.itemsize:
         raise NotATensor(f"the block holds {end - start} bytes for a tensor of shape {shape}")
-    data = torch.from_dlpack(block)[start:end]
+    data = from_dlpack(block)[start:end]
     if data.data_ptr() % dtype.itemsize:
         # Shared memory is aligned; what came in a batch over TCP lies as it was received.
         data = data.clone()
@@ -121,10 +122,10 @@ def tensor_of(block: Block) -> torch.Tensor:
 
 
 def _fill(block: GrowingBlock, header: bytes, tensor: torch.Tensor) -> None:
-    import torch
+    from torch.utils.dlpack import from_dlpack
 
     block.write_at(0, header)
-    target = torch.from_dlpack(block)[len(header) :]
+    target = from_dlpack(block)[len(header) :]
     target.view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 
 

@@ -19,7 +19,7 @@ def test_the_stubs_describe_the_native_module() -> None:
     checked = subprocess.run(
         [
             sys.executable, "-m", "mypy.stubtest", "chariot_ds._native",
-            "--mypy-config-file", here.parent / "pyproject.toml",
+            "--mypy-config-file", here / "stubtest.ini",
             "--allowlist", here / "stubtest_allowlist.txt", "--ignore-unused-allowlist",
         ],
         cwd=here.parent, capture_output=True, text=True, check=False,
