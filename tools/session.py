@@ -6,16 +6,21 @@ import signal
 import time
 from pathlib import Path
 
-GRACE_SECONDS = 8
+LEADER_SECONDS = 4
+GRACE_SECONDS = 4
 TRACKER_SECONDS = 5
 
 
 def end_session(leader: int) -> None:
-    """SIGTERM to the session, time for it to end by itself, then SIGKILL to whoever is left.
+    """SIGTERM to the leader, then to all of the session, then SIGKILL, with time between to end by itself.
 
-    Python's resource trackers come last of all: they are what removes the semaphores and shared memory of processes
-    that were killed. The caller reaps the leader, when it is its child, afterwards.
+    The leader goes first, since a server whose engine ends before it logs an alarm. Python's resource trackers come
+    last of all: they are what removes the semaphores and shared memory of processes that were killed. The caller reaps
+    the leader, when it is its child, afterwards.
     """
+    signal_process(leader, signal.SIGTERM)
+    if wait_for_end(leader, LEADER_SECONDS):
+        return
     signal_session(leader, signal.SIGTERM)
     if wait_for_end(leader, GRACE_SECONDS):
         return
