@@ -31,7 +31,7 @@ from chariot_ds.vllm.worker import Worker
 if TYPE_CHECKING:
     import torch
 
-logger = init_logger(__name__)
+logger = init_logger(f"vllm.{__name__}")
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")

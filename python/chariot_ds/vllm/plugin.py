@@ -7,14 +7,12 @@ that guides still pass and newer versions refuse, and a default that would turn 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import Any
 
 CONNECTOR = "ChariotConnector"
 EXPLICIT_POLICY = "chariot.load_failure_policy"
 """Where a policy that the user chose is noted: the field itself does not tell it from the default."""
 
-logger = logging.getLogger("vllm.chariot")
 
 
 def register() -> None:

@@ -19,7 +19,7 @@ from chariot_ds.vllm.compat import GroupTraits
 from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.vocabulary import Load, LoadBlock, SaveBlock, ShardDescriptions, StepMetadata, WorkerReport
 
-logger = init_logger(__name__)
+logger = init_logger(f"vllm.{__name__}")
 
 NULL_BLOCK = 0
 """The block id that stands for no block: a sliding window has passed it."""

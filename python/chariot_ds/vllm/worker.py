@@ -21,7 +21,7 @@ from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.stats import ChariotStats
 from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
 
-logger = init_logger(__name__)
+logger = init_logger(f"vllm.{__name__}")
 
 IDLE_WAIT = 0.002
 """Seconds that an empty step waits for a load to end: the engine would sleep a while before it asks again."""
