@@ -7,6 +7,7 @@ use chariot_client::{Client, Put, Room, Transport, Wait};
 use chariot_types::Key;
 
 use crate::ping_pong::PingPong;
+use crate::placement::Apart;
 use crate::sample::{Round, compared, median};
 use crate::target::Target;
 use crate::{BenchConfig, Row};
@@ -14,7 +15,8 @@ use crate::{BenchConfig, Row};
 /// Operations of each kind in one round.
 const PER_ROUND: usize = 200;
 
-const REFERENCE: &str = "Unix-socket ping-pong of 64 bytes between two processes";
+const REFERENCE: &str =
+    "Unix-socket ping-pong of 64 bytes between two processes, on two processors as client and worker";
 
 pub(crate) fn measure(target: &Target, config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     progress("latency of small operations");
@@ -25,6 +27,10 @@ pub(crate) fn measure(target: &Target, config: &BenchConfig, progress: &mut dyn 
     client.put(&puts, Room::Now)?;
     client.flush()?;
     let mut ping_pong = PingPong::start(&config.dscli)?;
+    let worker = client.status()?.pid;
+    let apart = Apart::pin_this_thread()?;
+    apart.away(ping_pong.pid())?;
+    apart.away(worker)?;
     let mut rows = vec![
         latency("get_one_p50", config, &mut ping_pong, || get_one(&client, &keys))?,
         latency("exists_64_p50", config, &mut ping_pong, || Ok(client.exists(&keys[..64]).map(drop)?))?,
@@ -32,6 +38,8 @@ pub(crate) fn measure(target: &Target, config: &BenchConfig, progress: &mut dyn 
     ];
     let all_found = client.exists(&keys[..64])?.iter().all(|found| *found);
     ensure!(all_found, "blocks went while their latency was measured");
+    apart.release(worker)?;
+    drop(apart);
     progress("rate of small operations");
     rows.extend(rates(&client, config)?);
     client.delete(&keys)?;

@@ -7,6 +7,7 @@
 mod copies;
 mod latencies;
 mod ping_pong;
+mod placement;
 mod row;
 mod sample;
 mod target;

@@ -41,6 +41,11 @@ impl PingPong {
         Ok(Self { socket, peer })
     }
 
+    /// The other process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.peer.id()
+    }
+
     /// One round trip, in microseconds.
     pub(crate) fn round_trip(&mut self) -> Result<f64> {
         let mut message = [7; MESSAGE];

@@ -18,6 +18,10 @@ const SHARE_OF_ARENA: u64 = 32;
 /// Less than this is not worth asking for.
 const LEAST_ASK: u64 = 256 << 10;
 
+/// How many batches like the last one are asked for ahead: few enough to matter little if they never come, and enough
+/// that most puts send one message only.
+const BATCHES_AHEAD: u64 = 8;
+
 /// Regions smaller than this part of what is needed go back to the worker.
 const USELESS_PART: u64 = 8;
 
@@ -96,7 +100,7 @@ impl Connection {
         if regions.asked.is_some() || held >= batch || batch > self.ahead_limit() {
             return;
         }
-        let want = (2 * batch).max(LEAST_ASK).min(self.ahead_limit());
+        let want = (BATCHES_AHEAD * batch).max(LEAST_ASK).min(self.ahead_limit());
         regions.asked = self.start(&Request::Grant { min: largest, want, wait: 0 }, &[]).ok();
     }
 

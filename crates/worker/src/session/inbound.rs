@@ -39,6 +39,10 @@ impl Inbound {
             Ok(0) => Err(End::Closed),
             Ok(received) => {
                 self.end += received;
+                if self.end < self.buffer.len() {
+                    // There was room for more: the socket is empty, and asking again would only cost a system call.
+                    stream.expect_nothing_more();
+                }
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),

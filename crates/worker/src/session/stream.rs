@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 /// A client's socket.
@@ -45,6 +46,16 @@ impl Stream {
             Self::Unix(stream) => stream.try_read(into),
             Self::Tcp(stream) => stream.try_read(into),
         }
+    }
+
+    /// Says that the socket has been read empty, so that the next wait for it to become readable does wait. What
+    /// arrives meanwhile is not missed: it makes the socket readable anew.
+    pub(super) fn expect_nothing_more(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = match self {
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,0 +1,50 @@
+//! `dscli bench`: measures a worker of its own against what the machine can do.
+
+use std::path::PathBuf;
+
+use chariot_bench::{BenchConfig, print_table, write_json};
+
+use crate::failure::Failure;
+
+/// Measure a data worker against this machine's own memory and sockets.
+///
+/// Starts a worker of its own, so it needs no other and disturbs none; but a busy machine gives figures that tell little.
+#[derive(clap::Args)]
+pub(crate) struct Bench {
+    /// Write the rows as JSON to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Shared memory of the worker, in MiB.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(512..))]
+    shared_memory_size_mb: u64,
+    /// How often each row and its reference take turns.
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let failed = |error: anyhow::Error| Failure::new(error.context("bench failed"));
+        let config = BenchConfig {
+            dscli: std::env::current_exe().map_err(|error| failed(error.into()))?,
+            shared_memory: self.shared_memory_size_mb << 20,
+            rounds: self.rounds.into(),
+        };
+        let rows = chariot_bench::run(&config, &mut |what| eprintln!("  {what} ...")).map_err(failed)?;
+        print_table(&rows, &mut std::io::stdout()).map_err(|error| failed(error.into()))?;
+        if let Some(path) = &self.json {
+            write_json(&rows, path).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The other side of the ping-pong that small operations are compared with.
+#[derive(clap::Args)]
+pub(crate) struct PingPongPeer;
+
+impl PingPongPeer {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        Ok(chariot_bench::be_ping_pong_peer()?)
+    }
+}
