@@ -5,16 +5,16 @@
 //! over the pipe how its start went. A daemon that ends without a word has failed as well.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::patience::read_to_end;
 
 /// What a daemon says to its starter.
 #[derive(Serialize, Deserialize)]
@@ -51,18 +51,10 @@ impl Daemon {
     /// Waits until it has said how its start went, or has ended, or `deadline` has passed.
     pub(crate) fn wait(&mut self, deadline: Instant) -> Result<(), Failure> {
         let Some(child) = &mut self.child else { return Ok(()) };
-        let Some(pipe) = &mut child.stdout else { return Ok(()) };
-        let mut said = Vec::new();
-        loop {
-            if !wait_readable(&*pipe, deadline)? {
-                return Err(Failure::text("it did not serve in time, and was ended"));
-            }
-            let mut piece = [0; 4096];
-            match pipe.read(&mut piece)? {
-                0 => break,
-                count => said.extend_from_slice(&piece[..count]),
-            }
-        }
+        let Some(pipe) = child.stdout.take() else { return Ok(()) };
+        let Some(said) = read_to_end(pipe, deadline)? else {
+            return Err(Failure::text("it did not serve in time, and was ended"));
+        };
         match serde_json::from_slice(&said) {
             Ok(Word::Serving) => Ok(()),
             Ok(Word::Failed { reason, hint }) => Err(Failure { hint, ..Failure::text(reason) }),
@@ -121,16 +113,43 @@ fn keep_descriptors_from_children() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until `descriptor` can be read, or its other end is gone; `false` when `deadline` passes first.
-pub(crate) fn wait_readable(descriptor: impl AsFd, deadline: Instant) -> io::Result<bool> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn start(script: &str) -> Daemon {
+        let log = File::options().write(true).open("/dev/null").unwrap();
+        Daemon::start(Command::new("sh").args(["-c", script]), log).unwrap()
+    }
+
+    fn is_there(pid: u32) -> bool {
+        std::fs::exists(format!("/proc/{pid}")).unwrap()
+    }
+
+    #[test]
+    fn a_daemon_that_says_nothing_in_time_is_ended() {
+        let mut silent = start("exec sleep 1000");
+        let pid = silent.pid();
+        let failure = silent.wait(Instant::now() + Duration::from_millis(50)).unwrap_err();
+        assert!(failure.reason.to_string().contains("did not serve in time"));
+        assert!(is_there(pid));
+        drop(silent);
+        assert!(!is_there(pid));
+    }
+
+    #[test]
+    fn a_daemon_that_ends_without_a_word_has_failed() {
+        let mut broken = start("exit 7");
+        let failure = broken.wait(Instant::now() + Duration::from_secs(60)).unwrap_err();
+        assert!(failure.reason.to_string().contains("exit status: 7"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_failed_daemon_tells_why_and_what_to_do() {
+        let word = serde_json::to_string(&Word::Failed { reason: "no room".into(), hint: Some("buy some".into()) });
+        let mut failed = start(&format!("echo '{}'", word.unwrap()));
+        let failure = failed.wait(Instant::now() + Duration::from_secs(60)).unwrap_err();
+        assert_eq!((failure.reason.to_string().as_str(), failure.hint.as_deref()), ("no room", Some("buy some")));
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn to_standard_error(level: &str) -> Result<(), Failure> {
 pub(crate) fn to_file(level: &str, path: &Path) -> Result<LogFile, Failure> {
     let file = open(path)?;
     let written = file.metadata()?.len();
-    let log = LogFile(Arc::new(Mutex::new(Writing { path: path.to_owned(), file, written, may_rotate: false })));
+    let log = LogFile(Arc::new(Mutex::new(Writing { path: path.to_owned(), file, written, rotation: Rotation::None })));
     let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(level)?).with_ansi(false);
     subscriber.with_writer(log.clone()).init();
     log_panics();
@@ -95,27 +95,43 @@ struct Writing {
     path: PathBuf,
     file: File,
     written: u64,
-    may_rotate: bool,
+    rotation: Rotation,
+}
+
+/// What happens when the file has grown too large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rotation {
+    /// It grows on.
+    None,
+    /// It is renamed and begun anew.
+    OfFile,
+    /// The same, and standard output and error, which go to the file, follow.
+    OfFileAndStreams,
 }
 
 impl LogFile {
-    /// Lets the file be renamed from now on. Before, this process may be one that fails to start at the address of a
-    /// worker that lives and writes there.
-    pub(crate) fn is_ours(&self) {
-        self.0.lock().may_rotate = true;
+    /// Keeps the file from growing without bound from now on. Not before this process is the one worker that writes
+    /// there: one that fails to start, because another lives at its address, must not rename that one's log.
+    pub(crate) fn rotate(&self, rotation: Rotation) {
+        self.0.lock().rotation = rotation;
     }
 }
 
 impl Writing {
-    /// Renames the file and begins another; what goes to standard output and error goes there too.
-    fn rotate(&mut self) -> io::Result<()> {
+    fn is_full_with(&self, bytes: usize) -> bool {
+        self.rotation != Rotation::None && self.written > 0 && self.written + bytes as u64 > MOST_BYTES
+    }
+
+    fn begin_anew(&mut self) -> io::Result<()> {
         let mut previous = self.path.clone().into_os_string();
         previous.push(".1");
         fs::rename(&self.path, previous)?;
         self.file = append_to(&self.path)?;
         self.written = 0;
-        rustix::stdio::dup2_stdout(&self.file)?;
-        rustix::stdio::dup2_stderr(&self.file)?;
+        if self.rotation == Rotation::OfFileAndStreams {
+            rustix::stdio::dup2_stdout(&self.file)?;
+            rustix::stdio::dup2_stderr(&self.file)?;
+        }
         Ok(())
     }
 }
@@ -127,8 +143,8 @@ fn append_to(path: &Path) -> io::Result<File> {
 impl Write for &LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut writing = self.0.lock();
-        if writing.may_rotate && writing.written > 0 && writing.written + bytes.len() as u64 > MOST_BYTES {
-            writing.rotate()?;
+        if writing.is_full_with(bytes.len()) {
+            writing.begin_anew()?;
         }
         let count = writing.file.write(bytes)?;
         writing.written += count as u64;

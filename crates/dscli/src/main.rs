@@ -7,17 +7,22 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod bench;
 mod daemon;
+mod doctor;
 mod either_spelling;
 mod ending;
 mod failure;
 mod log;
 mod options;
+mod patience;
+mod proxy;
 mod report;
 mod serve;
 mod start;
 mod status;
 mod stop;
+mod top;
 
 use failure::Failure;
 
@@ -43,8 +48,14 @@ enum Command {
     Start(start::Start),
     Stop(stop::Stop),
     Status(status::ShowStatus),
+    Top(top::Top),
+    Doctor(doctor::Doctor),
+    Proxy(proxy::RunProxy),
+    Bench(bench::Bench),
     #[command(hide = true)]
     Serve(serve::Serve),
+    #[command(hide = true, name = chariot_bench::PING_PONG_PEER)]
+    PingPongPeer(bench::PingPongPeer),
 }
 
 fn main() -> ExitCode {
@@ -54,7 +65,12 @@ fn main() -> ExitCode {
         Command::Start(start) => start.run(),
         Command::Stop(stop) => stop.run(),
         Command::Status(status) => status.run(),
+        Command::Top(top) => top.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Proxy(proxy) => proxy.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Serve(serve) => serve.run(),
+        Command::PingPongPeer(peer) => peer.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

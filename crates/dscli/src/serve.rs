@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use chariot_types::WorkerAddress;
 use chariot_worker::{Worker, WorkerConfig};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Failure;
 use crate::daemon::{Starter, Word};
 use crate::ending::Ending;
-use crate::log;
+use crate::log::{self, Rotation};
 
 /// Serve as a data worker; `dscli start -w` runs this.
 #[derive(Args)]
@@ -61,7 +62,7 @@ impl Serve {
             Ok(worker) => worker,
             Err(failure) => return give_up(starter, failure),
         };
-        log.is_ours();
+        log.rotate(Rotation::OfFileAndStreams);
         // A starter that is gone was interrupted, and its user expects that nothing runs.
         starter.tell(&Word::Serving)?;
         worker.serve();
@@ -91,6 +92,7 @@ impl ServingWorker {
             let _inside = runtime.enter();
             Ending::new()?
         };
+        raise_open_files();
         let worker = Worker::start(config).map_err(Failure::of_worker)?;
         Ok(Self { worker, runtime, ending })
     }
@@ -101,4 +103,11 @@ impl ServingWorker {
         tracing::info!(signal, "ending");
         self.worker.stop();
     }
+}
+
+/// Lets this process open as many files as it may: shells give few, for the sake of programs that use select(2).
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // What was given is enough for hundreds of clients.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

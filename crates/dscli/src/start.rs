@@ -11,6 +11,7 @@ use chariot_worker::{WorkerConfig, default_run_dir, default_shared_memory};
 use clap::Args;
 
 use crate::daemon::Daemon;
+use crate::log::Rotation;
 use crate::options::At;
 use crate::serve::{Serve, ServingWorker};
 use crate::{Failure, log, report};
@@ -90,21 +91,16 @@ impl Start {
     /// Is the worker, until a signal ends it.
     fn stay(&self, task: &str) -> Result<(), Failure> {
         self.refuse_cluster()?;
-        let config = match &self.log_dir {
-            None => {
-                log::to_standard_error(&self.level.log_level)?;
-                self.config(PathBuf::new())?
-            }
-            Some(log_dir) => {
-                let config = self.config(std::path::absolute(log_dir)?)?;
-                log::to_file(&self.level.log_level, &log::worker_log(&config.log_dir, &config.address))?;
-                config
-            }
+        let Some(log_dir) = &self.log_dir else {
+            log::to_standard_error(&self.level.log_level)?;
+            let worker = ServingWorker::start(self.config(PathBuf::new())?)?;
+            return serve(task, worker);
         };
+        let config = self.config(std::path::absolute(log_dir)?)?;
+        let log = log::to_file(&self.level.log_level, &log::worker_log(&config.log_dir, &config.address))?;
         let worker = ServingWorker::start(config)?;
-        report::succeeded(task, std::process::id());
-        worker.serve();
-        Ok(())
+        log.rotate(Rotation::OfFile);
+        serve(task, worker)
     }
 
     fn refuse_cluster(&self) -> Result<(), Failure> {
@@ -125,6 +121,12 @@ impl Start {
             log_dir,
         })
     }
+}
+
+fn serve(task: &str, worker: ServingWorker) -> Result<(), Failure> {
+    report::succeeded(task, std::process::id());
+    worker.serve();
+    Ok(())
 }
 
 /// Asks the worker for its status, as any client would.

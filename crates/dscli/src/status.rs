@@ -10,7 +10,7 @@ use crate::{Failure, report};
 
 mod table;
 
-pub(crate) use table::table;
+pub(crate) use table::{bytes, table};
 
 /// Show what a worker holds and how it is used
 #[derive(Args)]

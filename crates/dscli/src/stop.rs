@@ -13,8 +13,8 @@ use clap::Args;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::daemon::wait_readable;
 use crate::options::At;
+use crate::patience::wait_readable;
 use crate::{Failure, report};
 
 /// Stop a data worker of this node
@@ -87,6 +87,10 @@ impl Holder {
         let process = match pidfd_open(raw, PidfdFlags::empty()) {
             Ok(process) => process,
             Err(Errno::SRCH) => return Err(elsewhere(pid)),
+            Err(Errno::NOSYS) => {
+                return Err(Failure::text("this kernel is older than 5.3, which stopping safely needs")
+                    .hint(format!("end it with `kill {pid}`")));
+            }
             Err(errno) => return Err(errno.into()),
         };
         // The number was read before the process was opened, and may have been written by an earlier worker: only a

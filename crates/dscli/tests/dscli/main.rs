@@ -1,0 +1,10 @@
+//! dscli as a user and a script see it: real processes, their output, their exit codes, and what they leave behind.
+#![allow(clippy::unwrap_used)]
+
+mod doctor;
+mod node;
+mod proxy;
+mod start;
+mod status;
+mod stop;
+mod usage;
