@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import FreshPrompt
-from deployment import Deployment, answer
+from deployment import BLOCK_TOKENS, KV_BYTES_PER_TOKEN, Deployment, answer
 
 LAYERS = 4
+BLOCK_BYTES = BLOCK_TOKENS * KV_BYTES_PER_TOKEN
+LAYER_BYTES = BLOCK_BYTES // LAYERS
 PAGE = 4096
 
 
@@ -21,8 +23,8 @@ def test_one_layer_changed_in_the_pool_changes_the_tokens(deployment: Deployment
         written = changed_runs(before, pages(memory))
         assert written, "prefill was meant to write into the pool"
         for start, end in written:
-            quarter = (end - start) // LAYERS
-            memory[start : start + quarter] = bytes(quarter)
+            for block in range(start, end, BLOCK_BYTES):
+                memory[block : block + LAYER_BYTES] = bytes(LAYER_BYTES)
     carried = answer(deployment.decode.url, deployment.decode, [prompt])
     assert carried.computed.prompt_tokens == 1, "the changed KV was meant to be loaded"
     assert carried.tokens != deployment.expected([prompt])
