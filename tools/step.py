@@ -44,6 +44,7 @@ class Steps:
             show(failure)
             return False
         self.outcomes.append(Outcome(name, time.monotonic() - started, remark))
+        note(f"{remark} ({self.outcomes[-1].seconds:.1f} s)")
         return True
 
     def table(self) -> str:
