@@ -4,7 +4,7 @@
 //! and is removed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,9 @@ pub fn default_run_dir() -> PathBuf {
         _ => PathBuf::from(format!("/tmp/chariot-{}", rustix::process::geteuid().as_raw())),
     }
 }
+
+/// How often a place is tried for while others come and go there, each for a moment.
+const ATTEMPTS: u32 = 1000;
 
 /// The files of the worker at one address.
 #[derive(Debug)]
@@ -55,6 +58,29 @@ impl Place {
 
     /// Makes the directory, takes the lock, and clears away what a dead worker left.
     pub(crate) fn take(mut self) -> Result<Self, WorkerError> {
+        let mut failure = self.already_running(None);
+        for _ in 0..ATTEMPTS {
+            match self.take_lock() {
+                Ok(Some(lock)) => {
+                    self.lock = Some(lock);
+                    self.remove("sock");
+                    return Ok(self);
+                }
+                Ok(None) => std::thread::yield_now(),
+                // A worker that ended meanwhile took the directory with it, perhaps as it was made here.
+                Err(WorkerError::RunDir { path, source })
+                    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) =>
+                {
+                    failure = WorkerError::RunDir { path, source };
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Err(failure)
+    }
+
+    /// The lock, with this process's number in it; `None` when someone else was there for a moment.
+    fn take_lock(&self) -> Result<Option<File>, WorkerError> {
         self.make_dir()?;
         let path = self.file("lock");
         let io_error = |source| WorkerError::RunDir { path: path.clone(), source };
@@ -62,12 +88,22 @@ impl Place {
         let mut lock =
             options.create(true).read(true).write(true).truncate(false).mode(0o600).open(&path).map_err(io_error)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(WorkerError::AlreadyRunning { address: self.address.clone(), pid: self.holder() });
+            return match self.holder() {
+                Some(pid) => Err(self.already_running(Some(pid))),
+                // One that asks for the holder, or that has yet to write its number.
+                None => Ok(None),
+            };
+        }
+        if !is_at(&lock, &path) {
+            // A worker that ended removed the file after it was opened here: its lock keeps nobody out.
+            return Ok(None);
         }
         lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(io_error)?;
-        self.lock = Some(lock);
-        self.remove("sock");
-        Ok(self)
+        Ok(Some(lock))
+    }
+
+    fn already_running(&self, pid: Option<u32>) -> WorkerError {
+        WorkerError::AlreadyRunning { address: self.address.clone(), pid }
     }
 
     fn make_dir(&self) -> Result<(), WorkerError> {
@@ -91,6 +127,14 @@ impl Place {
     }
 }
 
+/// Whether `file` is what is found at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(file), Ok(found)) => (file.dev(), file.ino()) == (found.dev(), found.ino()),
+        _ => false,
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if self.lock.is_some() {
@@ -105,6 +149,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn a_place_is_held_by_one_worker_and_leaves_nothing() {
@@ -118,6 +163,35 @@ mod tests {
         drop(held);
         assert!(!run_dir.exists());
         drop(Place::of(&address, &run_dir).take().unwrap());
+    }
+
+    #[test]
+    fn workers_that_come_while_others_go_never_share_a_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let address: WorkerAddress = "127.0.0.1:31501".parse().unwrap();
+        let holders = AtomicUsize::new(0);
+        let come_and_go = || {
+            let mut held = 0;
+            while held < 200 {
+                match Place::of(&address, &run_dir).take() {
+                    Ok(place) => {
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        assert_eq!(Place::of(&address, &run_dir).holder(), Some(std::process::id()));
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(place);
+                        held += 1;
+                    }
+                    Err(WorkerError::AlreadyRunning { .. }) => std::thread::yield_now(),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(come_and_go);
+            }
+        });
     }
 
     #[test]
