@@ -26,6 +26,9 @@ use crate::regions::Regions;
 /// How long a blocking receive lasts before it looks at its deadline again; set on the socket once, at dialling.
 pub(crate) const RECEIVE_SLICE: Duration = Duration::from_millis(50);
 
+/// How long the bytes behind an answer may pause.
+const STALL: Duration = Duration::from_secs(2);
+
 /// Releases that wait for company are sent at this many at the latest.
 const MAX_PENDING_RELEASES: usize = 4096;
 
@@ -257,6 +260,9 @@ impl Connection {
             Ok(Reply::Granted(extent)) => {
                 let _ = self.tell(&Request::GiveBack(extent));
             }
+            Ok(Reply::Refused { text, .. }) => {
+                tracing::warn!(address = %self.address, text, "the data worker ends the connection");
+            }
             _ => {}
         }
     }
@@ -345,12 +351,13 @@ struct PartialPayload {
 }
 
 impl Reader {
-    /// The next whole frame, or nothing at the deadline; receives at least once.
+    /// The next whole frame, or nothing at the deadline; receives at least once. Payload that keeps coming is waited
+    /// for beyond the deadline.
     fn read(
         &mut self,
         socket: BorrowedFd<'_>,
         flags: RecvFlags,
-        deadline: Instant,
+        mut deadline: Instant,
     ) -> io::Result<Option<(u64, Answer)>> {
         let mut has_received = false;
         loop {
@@ -364,12 +371,24 @@ impl Reader {
             }
             match self.payload.take() {
                 None => self.fill(socket, flags)?,
-                Some(partial) => match self.go_on_with(partial, socket, flags)? {
-                    Ok(frame) => return Ok(Some(frame)),
-                    Err(partial) => self.payload = Some(partial),
-                },
+                Some(partial) => {
+                    let before = partial.payload.len();
+                    match self.go_on_with(partial, socket, flags)? {
+                        Ok(frame) => return Ok(Some(frame)),
+                        Err(partial) => {
+                            if partial.payload.len() > before {
+                                // The worker has answered; how long the bytes take is the network's to say.
+                                deadline = deadline.max(Instant::now() + STALL);
+                            }
+                            self.payload = Some(partial);
+                        }
+                    }
+                }
             }
             has_received = true;
+            if flags.contains(RecvFlags::DONTWAIT) {
+                deadline = Instant::now();
+            }
         }
     }
 

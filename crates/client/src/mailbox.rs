@@ -163,8 +163,11 @@ impl Mailbox {
                         state.forsaken -= 1;
                         MutexGuard::unlocked(&mut state, || unwanted(answer));
                     }
-                    // An answer to no question: the worker is not to be trusted with the rest.
-                    Some(Slot::Arrived(_)) | None => self.ended.store(true, Ordering::Release),
+                    // An answer to no question: a farewell, or nonsense. Either way the conversation is over.
+                    Some(Slot::Arrived(_)) | None => {
+                        self.ended.store(true, Ordering::Release);
+                        MutexGuard::unlocked(&mut state, || unwanted(answer));
+                    }
                 }
                 (true, id == request)
             }

@@ -31,6 +31,9 @@ impl Session {
         if needs_shared_memory(&request) && self.stream.is_inline() {
             return Err(End::OutOfPlace { request: id, what: "a message for clients that share memory" });
         }
+        if self.waiting.contains_key(&id) {
+            return Err(End::OutOfPlace { request: 0, what: "the id of a request that still waits" });
+        }
         match request {
             Request::Hello(_) => return Err(End::OutOfPlace { request: id, what: "a second hello" }),
             Request::Exists(keys) => self.exists(id, keys),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chariot_pool::{BlockId, GrantAsk, NoRoom, OwnerId, PinWhat, Pinned, Progress};
 use chariot_types::{Extent, Key};
+use chariot_wire::limits::MAX_PAYLOAD;
 use chariot_wire::{BlockRecord, BlockState, Refusal, Reply};
 
 use super::outbound::BlockBytes;
@@ -161,10 +162,7 @@ impl Session {
     fn wait(&mut self, request: u64, micros: u64, what: What) {
         let deadline = Instant::now() + Duration::from_micros(micros);
         self.deadlines.insert((deadline, request));
-        if let Some(former) = self.waiting.insert(request, Waiting { deadline, what }) {
-            // The client used an id twice: the former request is forgotten, and its pins go with the session.
-            self.deadlines.remove(&(former.deadline, request));
-        }
+        self.waiting.insert(request, Waiting { deadline, what });
     }
 
     /// Pins the block that `topic` is about; `true` when no other is missing.
@@ -215,8 +213,11 @@ impl Session {
         })
     }
 
-    fn answer_get(&mut self, request: u64, get: Get) {
+    fn answer_get(&mut self, request: u64, mut get: Get) {
         let is_inline = self.stream.is_inline();
+        if is_inline {
+            self.cut_to_payload_limit(&mut get);
+        }
         let records: Vec<_> = get.found.iter().map(|found| record(found.as_ref(), is_inline)).collect();
         if !is_inline {
             self.outbound.reply(request, &Reply::Blocks(&records));
@@ -232,6 +233,22 @@ impl Session {
             }
         }
         self.outbound.reply_with(request, &Reply::Blocks(&records), bytes);
+    }
+
+    /// What one answer cannot carry is a miss in it.
+    fn cut_to_payload_limit(&self, get: &mut Get) {
+        let mut carried = 0u64;
+        for found in &mut get.found {
+            let Some(pinned) = *found else { continue };
+            match carried.checked_add(pinned.readable).filter(|sum| *sum <= MAX_PAYLOAD) {
+                Some(sum) => carried = sum,
+                None => {
+                    *found = None;
+                    // It was pinned for this answer.
+                    let _ = self.shared.change(|state| state.pool.unpin(self.owner, pinned.block));
+                }
+            }
+        }
     }
 
     fn answer_watch(&mut self, request: u64, block: BlockId, beyond: u64, progress: chariot_wire::Progress) {
