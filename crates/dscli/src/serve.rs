@@ -93,6 +93,7 @@ impl ServingWorker {
             Ending::new()?
         };
         raise_open_files();
+        end_on_panic();
         let worker = Worker::start(config).map_err(Failure::of_worker)?;
         Ok(Self { worker, runtime, ending })
     }
@@ -103,6 +104,16 @@ impl ServingWorker {
         tracing::info!(signal, "ending");
         self.worker.stop();
     }
+}
+
+/// Ends the process when any of its threads panics. A panic means that what the pool believes is wrong, and wrong bytes
+/// are worse than none: clients notice at once, and recompute.
+fn end_on_panic() {
+    let log = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        log(panic);
+        std::process::abort();
+    }));
 }
 
 /// Lets this process open as many files as it may: shells give few, for the sake of programs that use select(2).
