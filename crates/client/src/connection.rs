@@ -22,6 +22,7 @@ use crate::ClientError;
 use crate::fork::OwnOnly;
 use crate::mailbox::{Answer, Mailbox, Read, Waited};
 use crate::regions::Regions;
+use crate::touched::Touched;
 
 /// How long a blocking receive lasts before it looks at its deadline again; set on the socket once, at dialling.
 pub(crate) const RECEIVE_SLICE: Duration = Duration::from_millis(50);
@@ -49,6 +50,7 @@ pub(crate) struct Connection {
     socket: OwnedFd,
     pub(crate) payload: Payload,
     pub(crate) capacity: u64,
+    pub(crate) touched: Touched,
     request_timeout: Duration,
     // Locked for the length of a send, so that frames are never mixed.
     writer: Mutex<Vec<u8>>,
@@ -78,6 +80,7 @@ impl Connection {
             socket,
             payload,
             capacity,
+            touched: Touched::nothing_of(capacity),
             request_timeout,
             writer: Mutex::default(),
             reader: Mutex::default(),

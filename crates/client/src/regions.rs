@@ -8,7 +8,7 @@ use std::time::Instant;
 use chariot_types::Extent;
 use chariot_wire::{Reply, Request, micros};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Payload};
 use crate::mailbox::Waited;
 use crate::{ClientError, Room};
 
@@ -75,6 +75,9 @@ impl Connection {
                 },
                 None => self.ask(room, left, when_full)?,
             };
+            if let Payload::Mapped(mapping) = &self.payload {
+                self.touched.touch(mapping, granted);
+            }
             regions.held.push(granted);
         }
     }

@@ -4,15 +4,11 @@ use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use chariot_types::Extent;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::Advice;
 
-use crate::mapping::{Mapping, MappingError, OutsideArena};
+use crate::mapping::{Mapping, MappingError};
 use crate::memory;
 
 /// One memfd of fixed length, mapped here and handed to local clients as a file descriptor.
@@ -67,9 +63,6 @@ pub enum ArenaError {
 }
 
 impl Arena {
-    /// How many bytes to [`touch`](Arena::touch) at a time: a huge page.
-    pub const TOUCH: u64 = 2 << 20;
-
     /// An arena of `len` bytes, rounded up to whole pages; reads as zeros. Costs no memory until it is touched.
     pub fn create(len: u64) -> Result<Self, ArenaError> {
         if len == 0 {
@@ -82,57 +75,13 @@ impl Arena {
         };
         let fd = sealed_memory(len).map_err(|errno| ArenaError::Create { len, source: errno.into() })?;
         let mapping = Mapping::of(&fd, len)?;
-        let huge_pages = ask_for_huge_pages(&mapping);
-        Ok(Self { fd, mapping, huge_pages })
+        Ok(Self { fd, mapping, huge_pages: huge_pages() })
     }
 
     /// Whether the kernel backs it with huge pages.
     pub fn huge_pages(&self) -> HugePages {
         self.huge_pages
     }
-
-    /// Makes the pages of `extent` present, so that the first to write there does not pay for it. What they hold does
-    /// not change, whoever writes meanwhile. Takes milliseconds for [`Arena::TOUCH`] bytes: loop over the arena in
-    /// such pieces, in a thread of low priority.
-    pub fn touch(&self, extent: Extent) -> Result<(), TouchError> {
-        let slice = self.mapping.slice(extent)?;
-        let page = rustix::param::page_size();
-        let into_page = extent.offset as usize % page;
-        let first = slice.cast::<u8>();
-        // SAFETY: the start of the page that a mapped byte lies in is mapped as well.
-        let start = unsafe { first.sub(into_page) };
-        let len = slice.len() + into_page;
-        // SAFETY: the range is mapped, and populating it changes no byte.
-        match unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) } {
-            Ok(()) => Ok(()),
-            // Kernels before 5.14 do not know the advice.
-            Err(Errno::INVAL) => {
-                touch_each_page(start, len);
-                Ok(())
-            }
-            Err(errno) => Err(TouchError::Refused { extent, source: errno.into() }),
-        }
-    }
-}
-
-/// Why pages were not made present; the arena works without, only slower at first.
-#[derive(Debug, thiserror::Error)]
-pub enum TouchError {
-    /// Not pages of the arena.
-    #[error(transparent)]
-    Outside {
-        /// Which, and what there is.
-        #[from]
-        source: OutsideArena,
-    },
-    /// The kernel has no memory for them.
-    #[error("no memory for the pages of bytes `{}` to +`{}`", extent.offset, extent.len)]
-    Refused {
-        /// The bytes.
-        extent: Extent,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 impl Deref for Arena {
@@ -159,35 +108,20 @@ fn sealed_memory(len: u64) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// Makes `len` mapped bytes from `start`, the start of a page, present by writing to every page.
-fn touch_each_page(start: NonNull<u8>, len: usize) {
-    for offset in (0..len).step_by(rustix::param::page_size()) {
-        // SAFETY: the caller's range is mapped, so the byte is.
-        let byte = unsafe { start.add(offset) };
-        // SAFETY: the byte is mapped; adding zero is one atomic step, so that whoever else writes it loses nothing.
-        unsafe { AtomicU8::from_ptr(byte.as_ptr()) }.fetch_add(0, Ordering::Relaxed);
-    }
-}
-
-fn ask_for_huge_pages(mapping: &Mapping) -> HugePages {
-    let base = mapping.base().as_ptr().cast();
-    // SAFETY: the range is the mapping, and the advice changes no byte.
-    let advised = unsafe { rustix::mm::madvise(base, mapping.len() as usize, Advice::LinuxHugepage) };
-    // The advice is accepted even where the setting for shared memory overrides it.
+/// What the kernel does with the advice that every mapping gives it: it accepts it even where it will not follow it.
+fn huge_pages() -> HugePages {
     let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
     let overridden = setting.is_empty() || setting.contains("[never]") || setting.contains("[deny]");
-    if advised.is_ok() && !overridden { HugePages::Allowed } else { HugePages::Unavailable }
+    if overridden { HugePages::Unavailable } else { HugePages::Allowed }
 }
 
 #[cfg(test)]
 mod tests {
+    use chariot_types::Extent;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
-
-    fn all(arena: &Arena) -> Extent {
-        Extent { offset: 0, len: arena.len() }
-    }
 
     #[test]
     fn a_client_reads_what_the_worker_wrote() {
@@ -222,35 +156,5 @@ mod tests {
     #[test]
     fn an_arena_is_whole_pages() {
         assert_eq!(Arena::create(1).unwrap().len(), rustix::param::page_size() as u64);
-    }
-
-    #[test]
-    fn touched_pages_are_there_and_unchanged() {
-        let arena = Arena::create(4 * MIB).unwrap();
-        let extent = Extent { offset: MIB, len: 3 };
-        // SAFETY: this test is alone with the arena.
-        unsafe { arena.bytes_mut(extent) }.unwrap().copy_from_slice(b"abc");
-        arena.touch(all(&arena)).unwrap();
-        touch_each_page(arena.base(), arena.len() as usize);
-        let blocks = rustix::fs::fstat(&arena).unwrap().st_blocks as u64;
-        assert!(blocks * 512 >= 4 * MIB, "{blocks} blocks of 512 bytes");
-        // SAFETY: as above.
-        assert_eq!(unsafe { arena.bytes(extent) }.unwrap(), b"abc");
-    }
-
-    #[test]
-    fn pages_can_be_touched_without_the_kernels_help() {
-        let arena = Arena::create(MIB).unwrap();
-        touch_each_page(arena.base(), arena.len() as usize);
-        assert!(rustix::fs::fstat(&arena).unwrap().st_blocks as u64 * 512 >= MIB);
-    }
-
-    #[test]
-    fn a_last_odd_piece_can_be_touched_but_nothing_beyond() {
-        let arena = Arena::create(MIB).unwrap();
-        arena.touch(Extent { offset: MIB - 64, len: 64 }).unwrap();
-        arena.touch(Extent { offset: 100, len: 0 }).unwrap();
-        let beyond = Extent { offset: MIB - 64, len: 65 };
-        assert!(matches!(arena.touch(beyond), Err(TouchError::Outside { .. })));
     }
 }

@@ -37,9 +37,10 @@ mod pool;
 mod request;
 mod room;
 mod stats;
+mod touch;
 
 pub use answer::{CreateOutcome, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome};
-pub use arena::{Arena, ArenaError, HugePages, TouchError};
+pub use arena::{Arena, ArenaError, HugePages};
 pub use event::Event;
 pub use id::{BlockId, OwnerId, SlotId};
 pub use mapping::{Mapping, MappingError, OutsideArena};
@@ -47,3 +48,4 @@ pub use misuse::Misuse;
 pub use pool::Pool;
 pub use request::{CreateRecord, GrantAsk, PinWhat, PutRecord};
 pub use stats::{PoolStats, Tally};
+pub use touch::TouchError;

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use chariot_types::Extent;
 use rustix::fs::SealFlags;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// A process's view of an arena: shared memory that every client of the worker, and the worker, can write.
 ///
@@ -70,6 +70,9 @@ impl Mapping {
         // SAFETY: the kernel chooses an address range that nothing else uses.
         let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), size, flags, MapFlags::SHARED, &fd, 0) };
         let base = NonNull::new(base.map_err(map_error)?.cast::<u8>()).expect("mmap never places a mapping at null");
+        // Best effort: what the kernel does not follow costs only speed.
+        // SAFETY: the range was just mapped, and the advice changes no byte.
+        let _ = unsafe { rustix::mm::madvise(base.as_ptr().cast(), size, Advice::LinuxHugepage) };
         Ok(Self { base, len: size })
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use chariot_pool::Arena;
+use chariot_pool::Mapping;
 use chariot_types::Extent;
 
 use crate::shared::Shared;
@@ -45,7 +45,7 @@ fn touch(shared: &Shared, is_ending: &AtomicBool) {
     let len = shared.arena.len();
     let mut offset = 0;
     while offset < len && !is_ending.load(Ordering::Relaxed) {
-        let piece = Extent { offset, len: Arena::TOUCH.min(len - offset) };
+        let piece = Extent { offset, len: Mapping::TOUCH.min(len - offset) };
         if let Err(error) = shared.arena.touch(piece) {
             tracing::warn!(%error, offset, "stopped touching pages ahead: first writes will be slower");
             return;

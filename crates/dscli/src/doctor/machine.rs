@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use chariot_pool::{Arena, HugePages};
+use chariot_pool::{Arena, HugePages, Mapping};
 use rustix::process::{Resource, getrlimit};
 
 use super::Check;
@@ -48,7 +48,7 @@ fn memory() -> Check {
 
 /// Makes shared memory the way a worker does.
 fn shared_memory() -> Vec<Check> {
-    let arena = match Arena::create(Arena::TOUCH) {
+    let arena = match Arena::create(Mapping::TOUCH) {
         Ok(arena) => arena,
         Err(error) => {
             let found = format!("{:#}", anyhow::Error::new(error));
