@@ -109,8 +109,8 @@ impl Client {
     }
 
     /// Puts whole blocks: one copy of the bytes, and one message that is not waited for (over TCP, one round trip).
-    /// A block that is there already stays as it is. Returns once the bytes are copied; what another client sees
-    /// follows at once, and for certain after [`flush`](Self::flush).
+    /// A block that is there already stays as it is. Returns once the bytes are copied; this client finds them from
+    /// then on, others within milliseconds, and for certain after [`flush`](Self::flush).
     pub fn put(&self, blocks: &[Put<'_>], room: Room) -> Result<(), ClientError> {
         check_batch(blocks.len())?;
         let connection = self.connection()?;
@@ -129,7 +129,7 @@ impl Client {
             unsafe { copy_into_shared_memory(target.cast().as_ptr(), put.bytes) };
         }
         let records: Vec<_> = records.zip(extents).map(|(block, extent)| PutRecord::new(block, extent)).collect();
-        connection.tell(&Request::Put(&records))
+        connection.announce(&records)
     }
 
     /// Publishes blocks that will be written piece by piece. A block whose key is taken can be written all the same,

@@ -1,8 +1,7 @@
 //! [`Connection`]: one conversation with a worker, and what is held by it.
 //!
 //! Requests are written under a lock, whole frames at a time; answers are read by whichever thread waits
-//! ([`Mailbox`]). Releases of pins are not worth a message each: they ride with the next request, or are sent by the
-//! keeper a millisecond later.
+//! ([`Mailbox`]). What is not worth a message of its own rides with the next ([`Riders`]).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use chariot_pool::Mapping;
 use chariot_types::WorkerAddress;
-use chariot_wire::{FrameWriter, HEADER_LEN, Header, Refusal, Reply, Request};
+use chariot_wire::{FrameWriter, HEADER_LEN, Header, PutRecord, Refusal, Reply, Request};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use zerocopy::little_endian::U64;
 
 use crate::ClientError;
 use crate::fork::OwnOnly;
 use crate::mailbox::{Answer, Mailbox, Read, Waited};
 use crate::regions::Regions;
+use crate::riders::{Departure, Riders};
 use crate::touched::Touched;
 
 /// How long a blocking receive lasts before it looks at its deadline again; set on the socket once, at dialling.
@@ -29,9 +28,6 @@ pub(crate) const RECEIVE_SLICE: Duration = Duration::from_millis(50);
 
 /// How long the bytes behind an answer may pause.
 const STALL: Duration = Duration::from_secs(2);
-
-/// Releases that wait for company are sent at this many at the latest.
-const MAX_PENDING_RELEASES: usize = 4096;
 
 /// Where the bytes of blocks are.
 #[derive(Debug)]
@@ -57,8 +53,9 @@ pub(crate) struct Connection {
     // Only the mailbox's leader locks it.
     reader: Mutex<Reader>,
     mailbox: Mailbox,
-    releases: Mutex<Vec<U64>>,
-    release_is_due: AtomicBool,
+    // Locked after `writer`, or alone.
+    riders: Mutex<Riders>,
+    keeper_is_due: AtomicBool,
     wake_keeper: Arc<OwnedFd>,
     pub(crate) regions: Mutex<Regions>,
     next_request: AtomicU64,
@@ -85,8 +82,8 @@ impl Connection {
             writer: Mutex::default(),
             reader: Mutex::default(),
             mailbox: Mailbox::default(),
-            releases: Mutex::default(),
-            release_is_due: AtomicBool::new(false),
+            riders: Mutex::default(),
+            keeper_is_due: AtomicBool::new(false),
             wake_keeper,
             regions: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -111,7 +108,7 @@ impl Connection {
     pub(crate) fn start(&self, request: &Request<'_>, payload: &[&[u8]]) -> Result<u64, ClientError> {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         self.mailbox.expect(id);
-        self.send(id, request, payload)?;
+        self.send(Some((id, request)), payload)?;
         Ok(id)
     }
 
@@ -183,45 +180,52 @@ impl Connection {
 
     /// Sends a one-way request.
     pub(crate) fn tell(&self, request: &Request<'_>) -> Result<(), ClientError> {
-        self.send(0, request, &[])
+        self.send(Some((0, request)), &[])
     }
 
     /// Sends a one-way request with bytes behind it.
     pub(crate) fn tell_with(&self, request: &Request<'_>, payload: &[u8]) -> Result<(), ClientError> {
-        self.send(0, request, &[payload])
+        self.send(Some((0, request)), &[payload])
     }
 
     /// Gives a pin back, soon.
     pub(crate) fn release(&self, block: u64) {
-        let count = {
-            let mut releases = self.releases.lock();
-            releases.push(U64::new(block));
-            releases.len()
-        };
-        if count >= MAX_PENDING_RELEASES {
-            self.send_releases();
-        } else if !self.release_is_due.swap(true, Ordering::AcqRel) {
-            self.wake_keeper();
+        let departure = self.riders.lock().add_release(block);
+        // A connection that has ended has given all its pins back.
+        let _ = self.depart(departure);
+    }
+
+    /// Announces blocks whose bytes are in place: at once, or with others that follow closely.
+    pub(crate) fn announce(&self, blocks: &[PutRecord]) -> Result<(), ClientError> {
+        let departure = self.riders.lock().add_puts(blocks, Instant::now());
+        self.depart(departure)
+    }
+
+    fn depart(&self, departure: Departure) -> Result<(), ClientError> {
+        match departure {
+            Departure::Now => self.send(None, &[]),
+            Departure::Soon if self.has_ended() => Err(self.unavailable()),
+            Departure::Soon => {
+                if !self.keeper_is_due.swap(true, Ordering::AcqRel) {
+                    self.wake_keeper();
+                }
+                Ok(())
+            }
         }
     }
 
-    /// For the keeper: sends releases that found no request to ride with, and reads answers that nobody waits for.
+    /// For the keeper: sends riders that found no request to ride with, and reads answers that nobody waits for.
     pub(crate) fn tidy(&self) {
-        self.release_is_due.store(false, Ordering::Release);
-        self.send_releases();
+        self.keeper_is_due.store(false, Ordering::Release);
+        if !self.riders.lock().is_empty() {
+            let _ = self.send(None, &[]);
+        }
         if self.mailbox.has_forsaken() {
             // No request has the id 0, so this reads all that is there for others.
             self.poll_for(0);
             if self.mailbox.has_forsaken() {
                 self.wake_keeper();
             }
-        }
-    }
-
-    fn send_releases(&self) {
-        if !self.releases.lock().is_empty() {
-            // An empty batch: the releases that wait ride with it.
-            let _ = self.tell(&Request::Release(&[]));
         }
     }
 
@@ -270,22 +274,18 @@ impl Connection {
         }
     }
 
-    fn send(&self, id: u64, request: &Request<'_>, payload: &[&[u8]]) -> Result<(), ClientError> {
+    /// Sends all riders and then, if there is one, a request under its id.
+    fn send(&self, request: Option<(u64, &Request<'_>)>, payload: &[&[u8]]) -> Result<(), ClientError> {
         if self.has_ended() {
             return Err(self.unavailable());
         }
         let mut frames = self.writer.lock();
         frames.clear();
         let mut writer = FrameWriter::new(&mut frames);
-        {
-            let mut releases = self.releases.lock();
-            if !releases.is_empty() {
-                writer.request(0, &Request::Release(&releases), 0);
-                releases.clear();
-            }
+        self.riders.lock().depart(&mut writer);
+        if let Some((id, request)) = request {
+            writer.request(id, request, payload.iter().map(|part| part.len() as u64).sum());
         }
-        let payload_len = payload.iter().map(|part| part.len() as u64).sum();
-        writer.request(id, request, payload_len);
         let sent = send_all(self.socket.as_fd(), &frames)
             .and_then(|()| payload.iter().try_for_each(|part| send_all(self.socket.as_fd(), part)));
         drop(frames);

@@ -5,7 +5,7 @@
 //! bandwidth. Above a size found by measuring (docs/perf.md), stores therefore go past the cache.
 
 /// From this many bytes on, stores go past the cache.
-const STREAM_FROM: usize = 256 << 10;
+const STREAM_FROM: usize = 32 << 10;
 
 /// Copies `source` to `target`.
 ///

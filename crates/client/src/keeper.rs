@@ -1,6 +1,6 @@
 //! [`Link`]: the connection of a client as it comes and goes, and the thread that keeps it.
 //!
-//! The keeper sleeps in `poll` until the connection hangs up, a release is due, or the client goes: an idle client
+//! The keeper sleeps in `poll` until the connection hangs up, riders are due, or the client goes: an idle client
 //! costs nothing. It is the only one that connects, so that no call ever waits for that.
 
 use std::io;
@@ -21,8 +21,8 @@ use crate::{ClientError, ConnectOptions};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a release may wait for a request to ride with.
-const RELEASE_DELAY: Duration = Duration::from_millis(1);
+/// How long riders may wait for a request to ride with.
+const RIDER_DELAY: Duration = Duration::from_millis(1);
 
 /// A client's connection as it comes and goes.
 pub(crate) struct Link {
@@ -131,7 +131,7 @@ impl Link {
         if hung_up {
             connection.end();
         } else if woken {
-            std::thread::sleep(RELEASE_DELAY);
+            std::thread::sleep(RIDER_DELAY);
             self.drain_wake();
             connection.tidy();
         }

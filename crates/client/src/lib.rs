@@ -21,6 +21,7 @@ mod mailbox;
 mod options;
 mod pending;
 mod regions;
+mod riders;
 mod touched;
 
 pub use block::Block;
