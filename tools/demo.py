@@ -7,54 +7,29 @@ computes more than one token of any prompt.
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tools import running, step
-from tools.checkout import LOGS, TINY_MODEL
+from tools.checkout import TINY_MODEL
 from tools.failure import Failure
-from tools.services.data_worker import DataWorker, start_worker
-from tools.services.ports import HOST, preferred_or_free
-from tools.services.proxy import start_proxy
-from tools.services.service import Service
-from tools.services.vllm_instance import SERVED_NAME, VllmOptions, chariot_transfer, start_vllm
+from tools.guide_deployment import DEMO_LOGS, GUIDE_MODEL, Deployment, start_deployment
+from tools.services.data_worker import DataWorker
 from tools.traffic.openai_client import Completion, post, stream, tokenize
 from tools.traffic.prompts import Tokenize, prompt
 from tools.traffic.step_log import StepLog
 
-GUIDE_MODEL = "Qwen/Qwen2.5-7B-Instruct"
 GUIDE_PROMPT = "who is the presiden of the united states?"
-GUIDE_FLAGS = [
-    "--max-num-batched-tokens", "45000",
-    "--gpu-memory-utilization", "0.8",
-    "--trust-remote-code",
-]  # fmt: skip
-KV_CACHE = "512M"
-POOL_MEGABYTES = 1024
 
-WORKER_PORT, PREFILL_PORT, DECODE_PORT, PROXY_PORT, PLAIN_PORT = 31501, 8100, 8200, 8000, 8300
 PROMPT_LENGTHS = (20, 500, 1500, 4000)
 AT_ONCE = 8
 OUTPUT_TOKENS = 32
 TIMED_PROMPTS = 5
 TIMED_TOKENS = 2
 DECODE_MAY_COMPUTE = 1
-
-DEMO_LOGS = LOGS / "demo"
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """Everything that runs, ready to answer."""
-
-    worker: DataWorker
-    prefill: Service
-    decode: Service
-    proxy: Service
-    plain: Service
 
 
 @dataclass
@@ -73,7 +48,7 @@ def run_demo(json_file: Path | None, *, keep: bool) -> str:
     """Runs the whole demo. Tools, model and wheel must be there."""
     running.end_leftovers()
     with ExitStack() as cleanup:
-        deployment = cleanup.enter_context(deployed(outlives_parent=keep))
+        deployment = start_deployment(cleanup, outlives_parent=keep)
         show_guide_request(deployment)
         rows = measure(deployment)
         print(table(rows), flush=True)
@@ -86,50 +61,6 @@ def run_demo(json_file: Path | None, *, keep: bool) -> str:
             step.say("left running; `./dev demo --stop` ends it")
             print(curl_line(deployment.proxy.url), flush=True)
     return f"{len(rows)} prompt lengths, {AT_ONCE} at once"
-
-
-@contextmanager
-def deployed(*, outlives_parent: bool) -> Iterator[Deployment]:
-    """Starts everything; ends everything when the block is left, however it is left."""
-    step.say("starting: data worker, prefill, decode, plain vLLM, proxy")
-    worker_port, prefill_port, decode_port, proxy_port, plain_port = preferred_or_free(
-        [WORKER_PORT, PREFILL_PORT, DECODE_PORT, PROXY_PORT, PLAIN_PORT]
-    )
-    with ExitStack() as cleanup:
-        cleanup.callback(running.forget)
-        worker = start_worker(f"{HOST}:{worker_port}", DEMO_LOGS, "--shared_memory_size_mb", str(POOL_MEGABYTES))
-        cleanup.callback(worker.stop)
-        running.record_worker(worker.address, worker.process_id)
-        print(worker.ok_line, flush=True)
-
-        def vllm(name: str, port: int, role: str | None) -> Service:
-            options = VllmOptions(
-                port=port,
-                kv_transfer=chariot_transfer(role) if role else None,
-                kv_cache=KV_CACHE,
-                served_names=(SERVED_NAME, GUIDE_MODEL),
-                arguments=GUIDE_FLAGS,
-                environment={"DS_WORKER_ADDR": worker.address},
-            )
-            service = start_vllm(name, options, DEMO_LOGS, outlives_parent=outlives_parent)
-            cleanup.callback(service.stop)
-            running.record_session(name, service.process.pid)
-            return service
-
-        prefill = vllm("prefill", prefill_port, "kv_producer")
-        decode = vllm("decode", decode_port, "kv_consumer")
-        plain = vllm("plain", plain_port, None)
-        step.note("three vLLM instances are loading, about 40 s on two cores")
-        for service in (prefill, decode, plain):
-            service.wait_healthy()
-            step.note(f"{service.name} answers at {service.url}")
-        proxy = start_proxy(proxy_port, prefill_port, decode_port, DEMO_LOGS, outlives_parent=outlives_parent)
-        cleanup.callback(proxy.stop)
-        running.record_session("proxy", proxy.process.pid)
-        proxy.wait_healthy(30)
-        step.note(f"proxy answers at {proxy.url}")
-        cleanup.callback(step.say, "stopping everything")
-        yield Deployment(worker, prefill, decode, proxy, plain)
 
 
 def show_guide_request(deployment: Deployment) -> None:
