@@ -15,7 +15,12 @@ BLOCK_TOKENS = 32
 MAX_BATCHED_TOKENS = 1024
 # The tiny model keeps K and V of 2 heads of 64 float32 in each of 4 layers.
 KV_BYTES_PER_TOKEN = 4 * 2 * 2 * 64 * 4
-ENGINE_FLAGS = ("--max-num-batched-tokens", str(MAX_BATCHED_TOKENS), "--max-model-len", "8192")
+ENGINE_FLAGS = (
+    *("--max-num-batched-tokens", str(MAX_BATCHED_TOKENS)),
+    *("--max-model-len", "8192"),
+    # vLLM's own choice on a CPU is 128; smaller blocks put more block boundaries into short prompts.
+    *("--block-size", str(BLOCK_TOKENS)),
+)
 WORKER_FLAGS = ("--shared_memory_size_mb", "512")
 
 

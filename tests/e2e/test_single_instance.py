@@ -1,7 +1,7 @@
 """One instance in both roles, run as users run it, with little KV cache and a worker that is late.
 
 It takes its own saved KV back after its cache was reset and after preemption. Its engine runs with vLLM's default
-process layout, the other tests' engines with the smaller one.
+process layout and block size, the other tests' engines with the smaller one.
 """
 
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import FreshPrompt
-from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment, answer, at_once
+from deployment import MAX_BATCHED_TOKENS, WORKER_FLAGS, Deployment, answer, at_once
 from tools.services.data_worker import DataWorker, start_worker
 from tools.services.ports import HOST, free_ports
 from tools.services.service import Service
@@ -19,7 +19,7 @@ from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vl
 from tools.traffic.metrics import preemptions
 from tools.traffic.openai_client import complete, post
 
-# About 75 blocks of 32 tokens: several requests of some hundred tokens do not fit side by side.
+# 20 blocks of 128 tokens, which is vLLM's own block size here: several requests do not fit side by side.
 SMALL_KV_CACHE = "10M"
 
 
@@ -38,7 +38,7 @@ def engine(worker_address: str, logs: Path) -> Iterator[Service]:
         port=port,
         kv_transfer=chariot_transfer("kv_both"),
         kv_cache=SMALL_KV_CACHE,
-        arguments=(*ENGINE_FLAGS[:2], "--max-model-len", "2048"),
+        arguments=("--max-num-batched-tokens", str(MAX_BATCHED_TOKENS), "--max-model-len", "2048"),
         environment={
             "DS_WORKER_ADDR": worker_address,
             "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
