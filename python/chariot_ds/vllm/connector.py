@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
 
 logger = init_logger(f"vllm.{__name__}")
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
-_Method = Callable[Concatenate["ChariotConnector", _Parameters], _Result]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def guarded(otherwise: Callable[[], _Result]) -> Callable[[_Method], _Method]:
+def guarded(otherwise: Callable[[], Any]) -> Callable[[_Method], _Method]:
     """A method whose exceptions are logged and answered with `otherwise()`: vLLM goes on without Chariot."""
 
     def decorate(method: _Method) -> _Method:
@@ -52,7 +50,7 @@ def guarded(otherwise: Callable[[], _Result]) -> Callable[[_Method], _Method]:
                     logger.exception("ChariotConnector goes on without what failed in %s", method.__name__)
                 return otherwise()
 
-        return guard
+        return cast(_Method, guard)
 
     return decorate
 
@@ -83,6 +81,7 @@ class ChariotConnector(KVConnectorBase_V1, SupportsHMA):
                 logger.error("ChariotConnector saves and loads nothing: %s", error)
             return
         if role == KVConnectorRole.SCHEDULER:
+            logger.info("ChariotConnector: %s with the data worker at %s", transfer.kv_role, settings.worker_address)
             self._scheduler = Scheduler(vllm_config, settings, groups)
         else:
             self._worker = Worker(vllm_config, settings, kv_cache_config)
@@ -157,14 +156,14 @@ class ChariotConnector(KVConnectorBase_V1, SupportsHMA):
     @guarded(lambda: (False, None))
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """Its blocks can be freed at once."""
-        return False, self._scheduler and self._scheduler.request_finished(request)
+        return False, None if self._scheduler is None else self._scheduler.request_finished(request)
 
     @guarded(lambda: (False, None))
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
         """Its blocks can be freed at once."""
-        return False, self._scheduler and self._scheduler.request_finished(request)
+        return False, None if self._scheduler is None else self._scheduler.request_finished(request)
 
     def reset_cache(self) -> bool | None:
         """Never again uses what was saved so far."""
@@ -187,7 +186,7 @@ class ChariotConnector(KVConnectorBase_V1, SupportsHMA):
 
     def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:
         """This rank's shard, for the scheduler side."""
-        return self._worker and self._worker.shards
+        return None if self._worker is None else self._worker.shards
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         """Begins a step: loads and saves start before the model runs."""

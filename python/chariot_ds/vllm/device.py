@@ -55,7 +55,9 @@ class HostPath:
     """Pages in host memory."""
 
     def __init__(self, groups: Groups) -> None:
-        self.cache = PagedCache(_layouts(groups), [part.tensor for group in groups for layer in group for part in layer])
+        self.cache = PagedCache(
+            _layouts(groups), [part.tensor for group in groups for layer in group for part in layer]
+        )
 
     def save(self, blocks: list[SaveBlock]) -> SaveBatch:
         """Begins to save `blocks`."""

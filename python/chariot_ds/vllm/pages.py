@@ -69,7 +69,7 @@ def _tensor_parts(tensor: torch.Tensor, blocks: int) -> list[Part]:
     offsets = [sum(steps) for steps in itertools.product(*outer)]
     if len(offsets) > MAX_PARTS:
         raise ValueError(f"a KV cache of shape {tuple(tensor.shape)} has pages in {len(offsets)} parts")
-    first = tensor.storage_offset() * item
+    first = int(tensor.storage_offset()) * item
     block_stride = tensor.stride(dimension) * split * item
     return [Part(tensor, first + offset, block_stride, run, blocks) for offset in offsets]
 
@@ -97,7 +97,8 @@ def content(cache: torch.Tensor | Iterable[torch.Tensor], blocks: int) -> list[A
         dimension = _block_dimension(tensor, blocks)
         axes = [index for index in range(tensor.dim()) if index != dimension and tensor.shape[index] > 1]
         order = sorted(axes, key=tensor.stride, reverse=True)
-        facts.append([str(tensor.dtype), tensor.shape[dimension] // blocks, [[axis, tensor.shape[axis]] for axis in order]])
+        sizes = [[axis, tensor.shape[axis]] for axis in order]
+        facts.append([str(tensor.dtype), tensor.shape[dimension] // blocks, sizes])
     return facts
 
 

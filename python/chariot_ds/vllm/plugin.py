@@ -14,7 +14,6 @@ EXPLICIT_POLICY = "chariot.load_failure_policy"
 """Where a policy that the user chose is noted: the field itself does not tell it from the default."""
 
 
-
 def register() -> None:
     """vLLM's plugin entry point. May be called any number of times."""
     from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
@@ -43,8 +42,9 @@ def mend_configuration() -> None:
     def schema(cls: type, source: Any, handler: Any) -> Any:
         return core_schema.no_info_before_validator_function(mend, handler(source))
 
-    KVTransferConfig.__get_pydantic_core_schema__ = classmethod(schema)
-    rebuild_dataclass(KVTransferConfig, force=True)
+    config: Any = KVTransferConfig
+    config.__get_pydantic_core_schema__ = classmethod(schema)
+    rebuild_dataclass(config, force=True)
 
 
 def mended(given: dict[str, Any], known: set[str]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Tracked:
     asked_from: int = 0
     """How many tokens were computed when it was last asked about."""
     is_prompt_end_saved: bool = False
+    next_save: int = 0
+    """As long as fewer tokens are computed, no block is full that is not saved."""
     has_failed: bool = False
     """Its last load failed: it is not asked about again before it has run."""
 
@@ -139,6 +141,14 @@ class Scheduler:
         """Adds what the workers save in the step."""
         for new in output.scheduled_new_reqs:
             if tracked := self._tracked.get(new.req_id):
+                tracked.has_failed = False
+        for request_id in output.scheduled_cached_reqs.resumed_req_ids:
+            if tracked := self._tracked.get(request_id):
+                tracked.has_failed = False
+        if not self._saves or not self._knows_shards:
+            return
+        for new in output.scheduled_new_reqs:
+            if tracked := self._tracked.get(new.req_id):
                 tracked.block_ids = [list(ids) for ids in new.block_ids]
                 self._plan_saves(metadata, tracked, new.num_computed_tokens, output, is_first=True)
         cached = output.scheduled_cached_reqs
@@ -163,6 +173,7 @@ class Scheduler:
                 tracked.has_failed = True
                 tracked.saved = [0] * len(self._groups)
                 tracked.is_prompt_end_saved = False
+                tracked.next_save = 0
 
     def request_finished(self, request: Any) -> dict[str, Any] | None:
         """Forgets the request. Its blocks may be freed: what is worth saving was saved in the step that computed it.
@@ -187,7 +198,7 @@ class Scheduler:
         """How many tokens from the first on are computed or can be loaded; `start` are computed."""
         assert self._lookup is not None
         tracked.asked_from = start
-        total = tracked.request.num_tokens
+        total: int = tracked.request.num_tokens
         full = [index for index, group in enumerate(self._groups) if group.window is None]
         windowed = [index for index, group in enumerate(self._groups) if group.window is not None]
         hit = total
@@ -240,11 +251,10 @@ class Scheduler:
         from vLLM's own prefix cache is saved as well. `is_first`: the block table is new.
         """
         request = tracked.request
-        tracked.has_failed = False
-        if not self._saves or not self._knows_shards:
-            return
         # Drafted tokens, and one that is still in flight, are not known: their blocks wait.
         end = min(computed + output.num_scheduled_tokens[request.request_id], request.num_tokens)
+        if end < tracked.next_save and not is_first:
+            return
         prompt = request.num_prompt_tokens
         ends_prompt = end >= prompt and not tracked.is_prompt_end_saved
         for index, group in enumerate(self._groups):
@@ -259,6 +269,11 @@ class Scheduler:
             if ends_prompt and prompt % size and (is_first or computed < prompt):
                 self._add_saves(metadata, tracked, index, prompt // size, self._keys_until(tracked, group, prompt))
         tracked.is_prompt_end_saved |= ends_prompt
+        tracked.next_save = min(
+            (saved + 1) * group.block_size for saved, group in zip(tracked.saved, self._groups, strict=True)
+        )
+        if not tracked.is_prompt_end_saved:
+            tracked.next_save = min(tracked.next_save, prompt)
 
     def _add_saves(
         self, metadata: StepMetadata, tracked: Tracked, index: int, first: int, content: list[bytes]
@@ -292,6 +307,4 @@ class Scheduler:
     def _make_namespaces(self) -> dict[int, bytes]:
         model_version = self._settings.model_version
         sizes = {group.block_size for group in self._groups}
-        return {
-            size: keys.content_namespace(self._vllm_config, model_version, size, self._resets) for size in sizes
-        }
+        return {size: keys.content_namespace(self._vllm_config, model_version, size, self._resets) for size in sizes}

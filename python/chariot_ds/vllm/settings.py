@@ -48,7 +48,7 @@ class Settings:
         if not given["worker_address"]:
             raise ValueError(
                 f"ChariotConnector does not know its data worker: {ADDRESS_VARIABLE} is not set. Start one with "
-                f'`dscli start -w --worker_address "127.0.0.1:31501"`, then `export {ADDRESS_VARIABLE}=127.0.0.1:31501`.'
+                f'`dscli start -w --worker_address "127.0.0.1:31501"` and `export {ADDRESS_VARIABLE}=127.0.0.1:31501`.'
             )
         settings = cls(**given)
         settings._check()

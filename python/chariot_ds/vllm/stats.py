@@ -61,9 +61,7 @@ class ChariotPromMetrics(KVConnectorPromMetrics):
         super().__init__(*arguments)
         self._counters: dict[str, dict[int, Any]] = {}
         for name, meaning in COUNTERS.items():
-            counter = self._counter_cls(
-                name=f"vllm:chariot_{name}", documentation=meaning, labelnames=self._labelnames
-            )
+            counter = self._counter_cls(name=f"vllm:chariot_{name}", documentation=meaning, labelnames=self._labelnames)
             self._counters[name] = {
                 engine: counter.labels(*values) for engine, values in self.per_engine_labelvalues.items()
             }

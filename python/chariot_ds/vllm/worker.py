@@ -6,7 +6,6 @@ call a layer, and a wait at the end for the little that is left.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,20 +18,19 @@ from chariot_ds.vllm.compat import TransferResults
 from chariot_ds.vllm.device import HostPath, LoadBatch, SaveBatch, TorchPath
 from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.stats import ChariotStats
-from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
+from chariot_ds.vllm.vocabulary import Load, LoadBlock, ShardDescriptions, StepMetadata, WorkerReport
 
 logger = init_logger(f"vllm.{__name__}")
 
 IDLE_WAIT = 0.002
 """Seconds that an empty step waits for a load to end: the engine would sleep a while before it asks again."""
-COMPLAINT_INTERVAL = 30.0
-"""Seconds between two log lines about the same trouble."""
 
 
 @dataclass
 class ActiveLoad:
     """A load that vLLM waits for."""
 
+    blocks: list[LoadBlock]
     batch: LoadBatch
     report: LoadReport | None = None
     """Set when the native copier is done; torch may not be."""
@@ -65,7 +63,8 @@ class Worker:
         self._failed_blocks: set[int] = set()
         self._results = TransferResults()
         self._stats = ChariotStats()
-        self._complained_at = -COMPLAINT_INTERVAL
+        self._troubles: set[str] = set()
+        """What was complained about and has not gone well since."""
 
     def register(self, kv_caches: Mapping[str, Any]) -> None:
         """Takes the KV cache that all copies are from and to."""
@@ -144,8 +143,10 @@ class Worker:
         self._stats.add("present_blocks", report.present)
         self._stats.add("dropped_blocks", report.dropped)
         self._stats.add("save_wait_seconds", report.waited)
-        if report.error is not None:
-            self._complain("%d blocks were not saved: %s", report.dropped, report.error)
+        if report.error is None:
+            self._troubles.discard("save")
+        else:
+            self._complain("save", "%d blocks were not saved: %s", report.dropped, report.error)
 
     def transfer_results(self) -> TransferResults:
         """The loads that have ended since the last step."""
@@ -154,7 +155,11 @@ class Worker:
         for report in self._loader.reports() if self._loader is not None else ():
             load = self._loads[report.name]
             load.report = report
-            load.failed = load.batch.arrived(report.failed)
+            try:
+                load.failed = load.batch.arrived(report.failed)
+            except Exception as error:
+                self._complain("arrive", "a load could not reach its pages: %s", error)
+                load.failed = [(block.group, block.block) for block in load.blocks]
         for request_id, load in list(self._loads.items()):
             if load.report is not None and load.batch.is_done():
                 del self._loads[request_id]
@@ -196,11 +201,11 @@ class Worker:
             batch = self._path.load(load.blocks)
             self._loader.start(batch.cache, load.request_id, batch.blocks, self._settings.load_timeout_ms / 1000)
         except Exception as error:
-            self._complain("a load could not start: %s", error)
+            self._complain("start", "a load could not start: %s", error)
             self._fail(load.request_id, [(block.group, block.block) for block in load.blocks])
             self._results.finished_recving.add(load.request_id)
         else:
-            self._loads[load.request_id] = ActiveLoad(batch)
+            self._loads[load.request_id] = ActiveLoad(load.blocks, batch)
 
     def _count(self, request_id: str, report: LoadReport, failed: list[tuple[int, int]]) -> None:
         self._stats.add("loads", 1)
@@ -208,9 +213,11 @@ class Worker:
         self._stats.add("loaded_bytes", report.bytes)
         self._stats.add("load_seconds", report.seconds)
         self._stats.add("failed_blocks", len(failed))
-        if failed:
-            self._complain("%d blocks could not be loaded and are recomputed: %s", len(failed), report.error)
-            self._fail(request_id, failed)
+        if not failed:
+            self._troubles.discard("load")
+            return
+        self._complain("load", "%d blocks could not be loaded and are recomputed: %s", len(failed), report.error)
+        self._fail(request_id, failed)
 
     def _fail(self, request_id: str, blocks: list[tuple[int, int]]) -> None:
         """Block ids are unique within a group only; with several groups the request fails as a whole."""
@@ -220,8 +227,8 @@ class Worker:
         else:
             self._results.failed_recving.add(request_id)
 
-    def _complain(self, text: str, *arguments: Any) -> None:
-        now = time.monotonic()
-        if now - self._complained_at >= COMPLAINT_INTERVAL:
-            self._complained_at = now
+    def _complain(self, trouble: str, text: str, *arguments: Any) -> None:
+        """Logs a trouble when it begins, not each time that it is met."""
+        if trouble not in self._troubles:
+            self._troubles.add(trouble)
             logger.warning("ChariotConnector: " + text, *arguments)
