@@ -51,8 +51,10 @@ struct Counts {
     evictions: u64,
     expired: u64,
     hits: u64,
+    hit_bytes: u64,
     misses: u64,
     puts: u64,
+    put_bytes: u64,
     duplicates: u64,
 }
 
@@ -96,8 +98,10 @@ impl Pool {
             evictions: self.counts.evictions,
             expired: self.counts.expired,
             hits: self.counts.hits,
+            hit_bytes: self.counts.hit_bytes,
             misses: self.counts.misses,
             puts: self.counts.puts,
+            put_bytes: self.counts.put_bytes,
             duplicates: self.counts.duplicates,
         }
     }

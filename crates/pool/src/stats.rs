@@ -36,10 +36,14 @@ pub struct PoolStats {
     pub expired: u64,
     /// Pins that found their block.
     pub hits: u64,
+    /// Bytes of the blocks they found.
+    pub hit_bytes: u64,
     /// Pins that did not.
     pub misses: u64,
     /// Blocks put or sealed, duplicates included.
     pub puts: u64,
+    /// Bytes of those blocks.
+    pub put_bytes: u64,
     /// Blocks put, created or sealed in vain: another one had the key.
     pub duplicates: u64,
 }

@@ -38,7 +38,7 @@ pub struct Status {
     pub huge_pages: bool,
     /// Resident memory of the worker's process without the arena.
     pub resident_bytes: u64,
-    /// Blocks put since the start.
+    /// Blocks put or sealed since the start.
     pub puts: u64,
     /// Bytes of them.
     pub put_bytes: u64,

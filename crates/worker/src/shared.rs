@@ -37,8 +37,6 @@ pub(crate) struct State {
     pub(crate) pool: Pool,
     pub(crate) waiters: Waiters,
     pub(crate) sessions: HashMap<OwnerId, SessionFacts>,
-    pub(crate) put_bytes: u64,
-    pub(crate) hit_bytes: u64,
 }
 
 /// What is known of a session.
@@ -70,13 +68,7 @@ impl Shared {
             misuses: AtomicU64::new(0),
             room_freed: Notify::new(),
             ending: watch::Sender::new(false),
-            state: Mutex::new(State {
-                pool,
-                waiters: Waiters::default(),
-                sessions: HashMap::new(),
-                put_bytes: 0,
-                hit_bytes: 0,
-            }),
+            state: Mutex::new(State { pool, waiters: Waiters::default(), sessions: HashMap::new() }),
             next_session: AtomicU64::new(1),
         }
     }

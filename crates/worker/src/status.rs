@@ -9,10 +9,10 @@ use crate::shared::Shared;
 
 /// How the worker is at this moment.
 pub(crate) fn status(shared: &Shared) -> Status {
-    let (pool, waiting, sessions, put_bytes, hit_bytes) = {
+    let (pool, waiting, sessions) = {
         let state = shared.state();
         let sessions: Vec<_> = state.sessions.values().cloned().collect();
-        (state.pool.stats(), state.waiters.len() as u64, sessions, state.put_bytes, state.hit_bytes)
+        (state.pool.stats(), state.waiters.len() as u64, sessions)
     };
     Status {
         worker_address: shared.address.to_string(),
@@ -32,10 +32,10 @@ pub(crate) fn status(shared: &Shared) -> Status {
         huge_pages: shared.arena.huge_pages() == HugePages::Allowed,
         resident_bytes: resident_bytes().unwrap_or(0),
         puts: pool.puts,
-        put_bytes,
+        put_bytes: pool.put_bytes,
         duplicates: pool.duplicates,
         hits: pool.hits,
-        hit_bytes,
+        hit_bytes: pool.hit_bytes,
         misses: pool.misses,
         evictions: pool.evictions,
         expired: pool.expired,

@@ -42,6 +42,7 @@ impl Pool {
         self.owners.entry(owner).or_default().pin(id);
         self.blocks.change(id, |block| {
             block.pins += 1;
+            self.counts.hit_bytes += block.len;
             self.evictor.used(&mut block.standing);
             Pinned {
                 block: id,

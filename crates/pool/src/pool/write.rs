@@ -19,6 +19,7 @@ impl Pool {
         check_room(extent, len)?;
         self.cut_granted(owner, extent)?;
         self.counts.puts += 1;
+        self.counts.put_bytes += len;
         let expires_at = deadline(now, time_to_live);
         if let Claim::Refused = self.claim(&key, expires_at, now) {
             self.counts.duplicates += 1;
@@ -96,10 +97,11 @@ impl Pool {
     pub fn seal(&mut self, owner: OwnerId, slot: SlotId, now: Instant) -> Result<(), Misuse> {
         let id = self.block_in(owner, slot)?;
         self.close(owner, slot);
-        let Some(&Block { key, naming, state, .. }) = self.blocks.get(id) else { return Ok(()) };
+        let Some(&Block { key, naming, state, len, .. }) = self.blocks.get(id) else { return Ok(()) };
         let time_to_live = if let State::Growing { time_to_live, .. } = state { time_to_live } else { None };
         let expires_at = deadline(now, time_to_live);
         self.counts.puts += 1;
+        self.counts.put_bytes += len;
         self.blocks.change(id, |block| block.state = State::Sealed);
         match naming {
             Naming::Published => {

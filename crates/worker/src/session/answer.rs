@@ -164,9 +164,7 @@ impl State {
             len: record.block.len(),
             time_to_live: record.block.time_to_live(),
         };
-        self.pool.put(owner, record, Instant::now())?;
-        self.put_bytes += record.len;
-        Ok(())
+        self.pool.put(owner, record, Instant::now()).map(drop)
     }
 }
 

@@ -48,12 +48,7 @@ impl Session {
             left -= block.len();
             let (key, parent, len) = (block.key, block.parent(), block.len());
             let record = PutRecord { key, parent, extent, len, time_to_live: block.time_to_live() };
-            self.shared
-                .change(|state| {
-                    state.put_bytes += len;
-                    state.pool.put(self.owner, record, Instant::now())
-                })
-                .map_err(misuse)?;
+            self.shared.change(|state| state.pool.put(self.owner, record, Instant::now())).map_err(misuse)?;
         }
         self.outbound.reply(request, &Reply::Done { count: blocks.len() as u64 });
         Ok(())

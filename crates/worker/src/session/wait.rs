@@ -10,7 +10,6 @@ use chariot_wire::{BlockRecord, BlockState, Refusal, Reply};
 
 use super::outbound::BlockBytes;
 use super::{End, Session};
-use crate::shared::State;
 use crate::waiters::{Nudge, Topic, Waiters};
 
 /// More waiting requests than this on one connection are refused.
@@ -65,7 +64,7 @@ impl Session {
         let mut get = Get { what, found: Vec::with_capacity(keys.len()), missing: HashMap::new() };
         self.shared.change(|state| {
             for (index, key) in keys.iter().enumerate() {
-                let pinned = state.pin(owner, key, what, now);
+                let pinned = state.pool.pin(owner, key, what, now);
                 if pinned.is_none() && can_wait {
                     get.missing.entry(*key).or_default().push(index);
                 }
@@ -172,7 +171,7 @@ impl Session {
         let (now, what) = (Instant::now(), get.what);
         let is_still_missing = self.shared.change(|state| {
             for index in &places {
-                get.found[*index] = state.pin(self.owner, &key, what, now);
+                get.found[*index] = state.pool.pin(self.owner, &key, what, now);
             }
             let is_missing = places.iter().any(|index| get.found[*index].is_none());
             if is_missing {
@@ -282,15 +281,6 @@ impl Session {
             NoRoom::Full => Refusal::Full,
         };
         self.refuse(request, refusal, &no_room.to_string());
-    }
-}
-
-impl State {
-    /// Pins a block, and counts it.
-    fn pin(&mut self, owner: OwnerId, key: &Key, what: PinWhat, now: Instant) -> Option<Pinned> {
-        let pinned = self.pool.pin(owner, key, what, now)?;
-        self.hit_bytes += pinned.readable;
-        Some(pinned)
     }
 }
 
