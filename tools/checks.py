@@ -1,6 +1,5 @@
 """The checks that `./dev test` and `./dev lint` are made of, each one step."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -8,17 +7,10 @@ from pathlib import Path
 
 from tools import step
 from tools.checkout import ROOT, TOOLS_ENVIRONMENT, VLLM_PYTHON
-from tools.failure import Failure
 
 RUFF = TOOLS_ENVIRONMENT / "bin" / "ruff"
 MYPY = TOOLS_ENVIRONMENT / "bin" / "mypy"
 PYTHON_FOLDERS = ["tools", "tests", "python", "examples"]
-
-# What Apache-2.0 software may link statically. An expression passes when one of its alternatives is all in here.
-ALLOWED_LICENCES = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
-    "ISC", "MIT", "MIT-0", "Unicode-3.0", "Unlicense", "Zlib",
-}  # fmt: skip
 
 
 def rust_format() -> None:
@@ -82,56 +74,6 @@ def shell_syntax() -> None:
     scripts = [ROOT / "dev", ROOT / ".ci" / "run", *(ROOT / "examples").rglob("*.sh")]
     for script in scripts:
         step.run(["bash", "-n", script], "shell-syntax")
-
-
-def dependency_audit() -> str:
-    """Every crate's licence is one we may ship, and each comes from the registry; advisories where a tool is there."""
-    metadata = subprocess.run(
-        ["cargo", "metadata", "--format-version", "1", "--locked"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if metadata.returncode != 0:
-        raise Failure(f"`cargo metadata --locked` failed: {metadata.stderr.strip()}", "is Cargo.lock committed?")
-    packages = json.loads(metadata.stdout)["packages"]
-    foreign = [package for package in packages if package["source"] is not None]
-    problems = [
-        f"{package['name']} {package['version']}: licence `{package['license']}`"
-        for package in foreign
-        if not licence_is_allowed(package["license"])
-    ]
-    problems += [
-        f"{package['name']} {package['version']}: not from the registry but from `{package['source']}`"
-        for package in foreign
-        if not package["source"].startswith("registry+")
-    ]
-    if problems:
-        raise Failure("\n  ".join(["dependencies that may not be used:", *problems]))
-    return f"{len(foreign)} licences; {advisories()}"
-
-
-def licence_is_allowed(expression: str | None) -> bool:
-    """Reads an SPDX expression of `AND` and `OR` (also the older `/`); brackets are resolved from the inside out."""
-    if expression is None:
-        return False
-    text = expression.replace("/", " OR ")
-    while bracket := re.search(r"\(([^()]*)\)", text):
-        verdict = "MIT" if licence_is_allowed(bracket[1]) else "refused"
-        text = text[: bracket.start()] + verdict + text[bracket.end() :]
-    return any(
-        all(term.strip() in ALLOWED_LICENCES for term in alternative.split(" AND "))
-        for alternative in text.split(" OR ")
-    )
-
-
-def advisories() -> str:
-    """Asks cargo-deny for security advisories when it is installed and can reach its database."""
-    if shutil.which("cargo-deny") is None:
-        return "advisories not checked: cargo-deny is not installed"
-    step.run(["cargo", "deny", "check", "advisories"], "advisories")
-    return "no advisories"
 
 
 def python_tests() -> str:

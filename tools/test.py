@@ -1,6 +1,6 @@
 """`./dev test`: every check there is, cheapest first."""
 
-from tools import checks, step
+from tools import audit, checks, step
 from tools.vllm_environment import ensure_model, ensure_vllm
 from tools.wheel import ensure_wheel
 
@@ -27,4 +27,4 @@ def lint(steps: step.Steps, *, with_types: bool = True) -> None:
     steps.take("python lint", checks.python_lint)
     if with_types:
         steps.take("python types", checks.python_types)
-    steps.take("dependency audit", checks.dependency_audit)
+    steps.take("dependency audit", audit.dependency_audit)
