@@ -103,7 +103,7 @@ def check_advisories(shipped: list[Dependency], tools: list[Dependency]) -> str:
         return f"advisories not reachable: {error}"
     if serious:
         raise Failure("\n  ".join(["dependencies with security advisories:", *serious]), "update them: cargo update")
-    return f"no advisories for {len(shipped)} crates"
+    return f"no security advisories for {len(shipped)} crates"
 
 
 def known_advisories(dependencies: list[Dependency]) -> list[tuple[Dependency, str]]:
