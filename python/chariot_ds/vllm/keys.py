@@ -98,6 +98,8 @@ def block_extra(request: Any, start: int, end: int) -> bytes:
     embeds = request.prompt_embeds
     if embeds is not None and start < len(embeds):
         facts.append(["embeds", _digest(embeds[start:end])])
+        if (mask := request.prompt_is_token_ids) is not None:
+            facts.append(["tokens", list(mask[start:end])])
     return json.dumps(facts, separators=(",", ":")).encode() if facts else b""
 
 

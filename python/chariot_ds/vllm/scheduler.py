@@ -59,6 +59,8 @@ class Scheduler:
         self._namespaces = self._make_namespaces()
         self._tracked: dict[str, Tracked] = {}
         self._loads_to_start: list[Load] = []
+        timeout = settings.request_timeout_ms / 1000
+        self._connection = Connection(settings.worker_address, "vllm scheduler", timeout) if self._loads else None
         self._knows_shards = False
         self._lookup: Lookup | None = None
         """Made when shards are known, where something is loaded at all."""
@@ -80,9 +82,8 @@ class Scheduler:
         descriptions = [rank.groups for rank in ranks.values() if isinstance(rank, ShardDescriptions)]
         shards = [sorted({rank[group] for rank in descriptions}) for group in range(len(self._groups))]
         self._knows_shards = True
-        if self._loads:
-            timeout = self._settings.request_timeout_ms / 1000
-            self._lookup = Lookup(Connection(self._settings.worker_address, "vllm scheduler", timeout), shards)
+        if self._connection is not None:
+            self._lookup = Lookup(self._connection, shards)
 
     def num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
         """How many tokens beyond those computed can be loaded; they always are asynchronously."""

@@ -51,6 +51,8 @@ class Worker:
             for group, spec in enumerate(self._groups)
             for layer, name in enumerate(spec.layer_names)
         }
+        timeout, rank = settings.request_timeout_ms / 1000, vllm_config.parallel_config.rank
+        self._connection = Connection(settings.worker_address, f"vllm rank {rank}", timeout)
         self.shards: ShardDescriptions | None = None
         self._path: HostPath | TorchPath | None = None
         self._saver: Saver | None = None
@@ -106,12 +108,10 @@ class Worker:
                 for index, (group, layers) in enumerate(zip(self._groups, groups, strict=True))
             ]
         )
-        timeout = self._settings.request_timeout_ms / 1000
-        connection = Connection(self._settings.worker_address, f"vllm rank {parallel.rank}", timeout)
         if self._vllm_config.kv_transfer_config.is_kv_producer and rank % replicas == 0:
-            self._saver = Saver(connection, self.shards.groups)
+            self._saver = Saver(self._connection, self.shards.groups)
         if self._vllm_config.kv_transfer_config.is_kv_consumer:
-            self._loader = Loader(connection, self.shards.groups, self._settings.load_threads)
+            self._loader = Loader(self._connection, self.shards.groups, self._settings.load_threads)
 
     def begin_step(self, metadata: StepMetadata) -> None:
         """Starts what the step's metadata asks for, before the model runs."""

@@ -25,11 +25,14 @@ impl Connection {
 #[pymethods]
 impl Connection {
     #[new]
-    fn new(address: &str, name: String, request_timeout: f64) -> PyResult<Self> {
+    fn new(py: Python<'_>, address: &str, name: String, request_timeout: f64) -> PyResult<Self> {
         let address: WorkerAddress = address.parse().map_err(to_value_error)?;
         let request_timeout = Duration::try_from_secs_f64(request_timeout).map_err(to_value_error)?;
         let options = ConnectOptions { request_timeout, timeout: request_timeout, name, ..ConnectOptions::default() };
-        let client = Client::connect_later(&address, options);
+        // A worker that is there is connected to at once, so that the first request finds it.
+        let client = py.detach(|| {
+            Client::connect(&address, options.clone()).or_else(|_| Client::connect_later(&address, options))
+        });
         Ok(Self { client: client.map_err(|error| PyRuntimeError::new_err(describe(&error)))? })
     }
 
