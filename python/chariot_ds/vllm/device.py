@@ -14,8 +14,8 @@ import torch
 
 from chariot_ds._native import PagedCache
 from chariot_ds.vllm import pages
+from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.pages import Part
-from chariot_ds.vllm.vocabulary import LoadBlock, SaveBlock
 
 Groups = list[list[list[Part]]]
 """By group and layer: the parts of the layer's pages."""

@@ -15,9 +15,10 @@ from vllm.logger import init_logger
 
 from chariot_ds._native import Connection, Lookup
 from chariot_ds.vllm import compat, keys
+from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.compat import GroupTraits
 from chariot_ds.vllm.settings import Settings
-from chariot_ds.vllm.vocabulary import Load, LoadBlock, SaveBlock, ShardDescriptions, StepMetadata, WorkerReport
+from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
 
 logger = init_logger(f"vllm.{__name__}")
 

@@ -7,7 +7,6 @@ tokens it holds and all before them; each rank keeps its own *shard* of it, unde
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorHandshakeMetadata,
@@ -15,22 +14,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorWorkerMetadata,
 )
 
-
-class LoadBlock(NamedTuple):
-    """A block to load, and where to."""
-
-    group: int
-    block: int
-    key: bytes
-
-
-class SaveBlock(NamedTuple):
-    """A block to save, and where from."""
-
-    group: int
-    block: int
-    key: bytes
-    parent: bytes | None
+from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 
 
 @dataclass

@@ -14,11 +14,12 @@ from vllm.logger import init_logger
 
 from chariot_ds._native import Connection, Loader, LoadReport, Saver
 from chariot_ds.vllm import compat, keys, pages
+from chariot_ds.vllm.blocks import LoadBlock
 from chariot_ds.vllm.compat import TransferResults
 from chariot_ds.vllm.device import HostPath, LoadBatch, SaveBatch, TorchPath
 from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.stats import ChariotStats
-from chariot_ds.vllm.vocabulary import Load, LoadBlock, ShardDescriptions, StepMetadata, WorkerReport
+from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
 
 logger = init_logger(f"vllm.{__name__}")
 
