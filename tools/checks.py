@@ -41,6 +41,16 @@ def count_rust_tests(log: Path) -> str:
     return f"{passed} passed" + (f", {ignored} ignored" if ignored else "")
 
 
+def rust_model() -> str:
+    """The protocol of the shared index, in every order in which its sides can run (loom)."""
+    step.run(
+        ["cargo", "test", "--package", "chariot-index", "--lib", "--release", "--target-dir", "target/loom", "protocol"],
+        "rust-model",
+        environment={"RUSTFLAGS": "--cfg loom"},
+    )
+    return count_rust_tests(ROOT / ".dev" / "logs" / "rust-model.log")
+
+
 def rust_documentation() -> None:
     """The documentation builds, and its links lead somewhere."""
     step.run(

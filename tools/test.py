@@ -11,6 +11,7 @@ def run_all(steps: step.Steps, *, with_vllm: bool, fuzz_seconds: int) -> None:
     have_vllm = with_vllm and steps.take("vLLM environment", ensure_vllm)
     lint(steps, with_types=have_vllm)
     steps.take("rust tests", checks.rust_tests)
+    steps.take("rust model", checks.rust_model)
     steps.take("fuzz", lambda: checks.fuzz(fuzz_seconds))
     if have_vllm and steps.take("wheel", ensure_wheel):
         steps.take("python tests", checks.python_tests)
