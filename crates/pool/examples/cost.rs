@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use chariot_index::Index;
 use chariot_pool::{Event, GrantAsk, OwnerId, PinWhat, Pool, PutOutcome, PutRecord};
 use chariot_types::{Extent, Key};
 
@@ -14,8 +15,18 @@ const ROUNDS: u64 = 2_000;
 
 fn main() {
     for resident in [0, 10_000, 1_000_000] {
+        println!("alone, ");
+        measure(resident, Pool::new);
+        println!("shared with clients, ");
+        measure(resident, |capacity| Pool::shared(capacity, Index::create(4 * capacity).expect("a little memory")));
+    }
+    full();
+}
+
+fn measure(resident: u64, pool: impl FnOnce(u64) -> Pool) {
+    {
         // The blocks put during the measurement fit as well, so that nothing is evicted.
-        let mut pool = Pool::new((resident + (ROUNDS + 1) * BATCH) * BLOCK);
+        let mut pool = pool((resident + (ROUNDS + 1) * BATCH) * BLOCK);
         (0..resident / BATCH).for_each(|batch| put(&mut pool, batch, BATCH * BLOCK));
         let first = resident / BATCH;
         println!("beside {resident} blocks:");
@@ -25,6 +36,9 @@ fn main() {
         print("pin and unpin", (0..ROUNDS).map(|round| time(|| get(&mut pool, far(round)))));
         print("longest prefix", (0..ROUNDS).map(|round| time(|| prefix(&pool, far(round)))));
     }
+}
+
+fn full() {
     let mut pool = Pool::new(1_000_000 * BLOCK);
     (0..1_000_000 / BATCH).for_each(|batch| put(&mut pool, batch, BATCH * BLOCK));
     println!("in a pool of 1000000 blocks that is full:");

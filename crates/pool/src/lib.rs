@@ -16,7 +16,9 @@
 //! ```
 //!
 //! No sockets, no clock (the caller says what time it is), no lock (the caller has one): every rule about who may
-//! read, write, evict or free what is here and can be tested by replaying calls.
+//! read, write, evict or free what is here and can be tested by replaying calls. A pool may be shared
+//! ([`Pool::shared`]): it then lists what it publishes in an index that clients read by themselves, and frees nothing
+//! that one of them reads.
 
 mod answer;
 mod arena;
@@ -36,6 +38,7 @@ mod owner;
 mod pool;
 mod request;
 mod room;
+mod shown;
 mod stats;
 mod touch;
 

@@ -1,16 +1,18 @@
 //! [`Pool`]: who holds which bytes of the arena, and what can be found in it.
 //!
 //! The calls are in `pool/`: `grant` (room), `write` (putting and growing blocks), `read` (finding and pinning),
-//! `life` (how blocks come and go).
+//! `life` (how blocks come and go), `sweep` (freeing what nobody reads any more).
 
 mod grant;
 mod life;
 mod read;
+mod sweep;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
 
+use chariot_index::Index as SharedIndex;
 use foldhash::fast::RandomState;
 
 use crate::blocks::Blocks;
@@ -20,7 +22,8 @@ use crate::index::Index;
 use crate::lineage::Lineage;
 use crate::owner::Owner;
 use crate::room::Room;
-use crate::{Event, OwnerId, PoolStats};
+use crate::shown::Shown;
+use crate::{BlockId, Event, OwnerId, PoolStats};
 
 /// Who holds which bytes of the arena, and what can be found in it.
 ///
@@ -43,6 +46,12 @@ pub struct Pool {
     /// A grant was refused, and no [`Event::RoomFreed`] followed yet.
     refused: bool,
     counts: Counts,
+    /// What clients see of it by themselves.
+    shown: Shown,
+    /// Blocks of a shared pool that nobody can reach, unless someone has pinned them without asking.
+    unswept: Vec<BlockId>,
+    /// Such blocks that someone was seen to have pinned.
+    limbo: Vec<BlockId>,
 }
 
 /// What was done since the pool was made.
@@ -75,7 +84,16 @@ impl Pool {
             events: Vec::new(),
             refused: false,
             counts: Counts::default(),
+            shown: Shown::default(),
+            unswept: Vec::new(),
+            limbo: Vec::new(),
         }
+    }
+
+    /// An empty pool that lists its blocks in `index`, so that clients find and pin them without a call. Bytes of
+    /// blocks that went are free after a [`Pool::sweep`] that finds nobody reading them.
+    pub fn shared(capacity: u64, index: SharedIndex) -> Self {
+        Self { shown: Shown::on(index), ..Self::new(capacity) }
     }
 
     /// What happened since the last call, in order. Call it after every batch: what is not taken piles up.
@@ -83,9 +101,10 @@ impl Pool {
         std::mem::take(&mut self.events)
     }
 
-    /// What the pool holds and has done; costs next to nothing.
+    /// What the pool holds and has done; costs next to nothing, or in a shared pool one look at what readers hold.
     pub fn stats(&self) -> PoolStats {
         let census = self.blocks.census();
+        let readers = self.shown.tally();
         PoolStats {
             capacity: self.room.capacity(),
             free: self.room.free(),
@@ -94,12 +113,12 @@ impl Pool {
             sealed: census.sealed,
             growing: census.growing,
             detached: census.detached,
-            pinned: census.pinned,
+            pinned: self.pinned(),
             evictions: self.counts.evictions,
             expired: self.counts.expired,
-            hits: self.counts.hits,
-            hit_bytes: self.counts.hit_bytes,
-            misses: self.counts.misses,
+            hits: self.counts.hits.saturating_add(readers.hits),
+            hit_bytes: self.counts.hit_bytes.saturating_add(readers.hit_bytes),
+            misses: self.counts.misses.saturating_add(readers.misses),
             puts: self.counts.puts,
             put_bytes: self.counts.put_bytes,
             duplicates: self.counts.duplicates,

@@ -34,7 +34,7 @@ pub struct PoolStats {
     pub evictions: u64,
     /// Blocks withdrawn because their time was over.
     pub expired: u64,
-    /// Pins that found their block.
+    /// Pins that found their block, those included that readers of a shared pool say they made without a call.
     pub hits: u64,
     /// Bytes of the blocks they found.
     pub hit_bytes: u64,

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use chariot_types::Extent;
 
-use crate::{GrantAsk, Misuse, NoRoom, OwnerId, Pool};
+use crate::shown::Held;
+use crate::{BlockId, GrantAsk, Misuse, NoRoom, OwnerId, Pool};
 
 impl Pool {
     /// Gives the owner a region of at least `ask.min` and at most `ask.want` bytes (both rounded up as room is) to
@@ -20,8 +21,14 @@ impl Pool {
         let want = ask.want.checked_next_multiple_of(Extent::ALIGN).unwrap_or(capacity).clamp(min, capacity);
         // What this grant evicts is for this grant: others that wait for room would look in vain.
         let refused = std::mem::take(&mut self.refused);
-        let taken = self.take_room(min, want, now);
+        let mut taken = self.take_room(min, want, now);
+        if taken.is_none() && self.shown.is_shared() {
+            // From now on readers say when they let go; who has just done so is seen by this second look.
+            self.shown.want_room(true);
+            taken = self.take_room(min, want, now);
+        }
         self.refused = refused || taken.is_none();
+        self.shown.want_room(self.refused);
         let region = taken.ok_or(NoRoom::Full)?;
         self.granted += region.len;
         self.owners.entry(owner).or_default().grants.add(region);
@@ -59,18 +66,51 @@ impl Pool {
             return Some(region);
         }
         self.expire(now);
+        self.note_uses();
+        let held = self.sweep_limbo();
+        if let Some(region) = self.room.take(min, want) {
+            return Some(region);
+        }
         // Nothing is evicted for a grant that cannot succeed by its size alone.
-        if self.room.free() + self.blocks.census().idle.bytes < min {
+        if self.room.free() + self.blocks.census().idle.bytes - self.idle_bytes_of(&held) < min {
             return None;
         }
-        loop {
-            if let Some(region) = self.room.take(min, want) {
-                return Some(region);
+        let mut spared = Vec::new();
+        let taken = loop {
+            let evicted = self.evict_for(min, &held, &mut spared);
+            self.sweep();
+            let taken = self.room.take(min, want);
+            if taken.is_some() || evicted == 0 {
+                break taken;
             }
-            let victim = self.evictor.victim(&mut self.blocks, &self.lineage)?;
+        };
+        for id in spared {
+            if let Some(standing) = self.blocks.standing_mut(id) {
+                self.evictor.offer(id, standing);
+            }
+        }
+        taken
+    }
+
+    /// Evicts as many blocks as a room of `min` bytes takes at the least, one or more; how many there were. Together,
+    /// because before their bytes are free someone has to look whether they are being read. What is `held` is not
+    /// evicted but moved to `spared`.
+    fn evict_for(&mut self, min: u64, held: &Held, spared: &mut Vec<BlockId>) -> u64 {
+        let (mut evicted, mut bytes) = (0, 0);
+        while evicted == 0 || self.room.free() + bytes < min {
+            let Some(victim) = self.evictor.victim(&mut self.blocks, &self.lineage) else { break };
+            if held.contains(victim) {
+                spared.push(victim);
+                continue;
+            }
+            if self.shown.is_shared() {
+                bytes += self.blocks.get(victim).map_or(0, |block| block.extent.len);
+            }
             self.counts.evictions += 1;
             self.withdraw(victim);
             self.settle(victim);
+            evicted += 1;
         }
+        evicted
     }
 }

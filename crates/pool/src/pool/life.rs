@@ -40,6 +40,9 @@ impl Pool {
     /// Takes back everything that an owner holds: its connection has ended, however it ended. Blocks that it was
     /// writing are lost; its pins end; its room is free. An unknown owner held nothing.
     pub fn drop_owner(&mut self, owner: OwnerId) {
+        if self.shown.forget(owner) {
+            self.look_again();
+        }
         let Some(mut owner) = self.owners.remove(&owner) else { return };
         for id in std::mem::take(&mut owner.slots).into_values() {
             self.lose(id);
@@ -64,6 +67,9 @@ impl Pool {
             self.evictor.used(&mut block.standing);
         });
         self.index.publish(key, id);
+        if let Some(block) = self.blocks.get(id) {
+            self.shown.list(id, block);
+        }
         if let Some(parent) = parent {
             self.lineage.child_came(parent);
         }
@@ -82,6 +88,7 @@ impl Pool {
         });
         let Some((key, parent, expires_at)) = withdrawn else { return };
         self.index.withdraw(&key);
+        self.shown.delist(id);
         if let Some(at) = expires_at {
             self.deadlines.remove(at, id);
         }
@@ -97,9 +104,7 @@ impl Pool {
     pub(super) fn settle(&mut self, id: BlockId) {
         let Some(block) = self.blocks.get(id) else { return };
         if block.is_unreachable() {
-            if let Some(block) = self.blocks.remove(id) {
-                self.free(block.extent);
-            }
+            self.retire(id);
         } else if block.is_idle() {
             if let Some(standing) = self.blocks.standing_mut(id) {
                 self.evictor.offer(id, standing);
@@ -124,6 +129,7 @@ impl Pool {
     /// Room is free, or can be made: those who were refused may ask again.
     pub(super) fn tell_of_room(&mut self) {
         if std::mem::take(&mut self.refused) {
+            self.shown.want_room(false);
             self.events.push(Event::RoomFreed);
         }
     }

@@ -87,6 +87,7 @@ impl Pool {
             Ok(tell.then_some(Event::Readable { key: block.key, block: id }))
         });
         self.events.extend(advanced.unwrap_or(Err(Misuse::UnknownSlot { slot }))?);
+        self.show(id);
         Ok(())
     }
 
@@ -106,6 +107,7 @@ impl Pool {
         match naming {
             Naming::Published => {
                 self.set_deadline(id, expires_at);
+                self.show(id);
                 self.note_use(id);
                 self.events.push(Event::Sealed { key, block: id });
             }
@@ -165,6 +167,7 @@ impl Pool {
         // `None` is for ever.
         let later = block.expires_at.and_then(|at| until.map(|until| until.max(at)));
         self.set_deadline(id, later);
+        self.show(id);
         self.note_use(id);
         Claim::Refused
     }
@@ -191,6 +194,13 @@ impl Pool {
         }
         if let Some(at) = at {
             self.deadlines.add(at, id);
+        }
+    }
+
+    /// Shows readers what has changed about a block.
+    fn show(&mut self, id: BlockId) {
+        if let Some(block) = self.blocks.get(id) {
+            self.shown.update(id, block);
         }
     }
 

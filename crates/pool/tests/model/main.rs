@@ -1,5 +1,6 @@
 //! The life of blocks, against a model: random calls by several owners, each answer and each state compared with what
-//! a plain list of blocks would say, and every readable byte compared with what its writer wrote.
+//! a plain list of blocks would say, and every readable byte compared with what its writer wrote. Half of the pools are
+//! shared: some of their readers then find and pin blocks without a call.
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
@@ -9,6 +10,7 @@ mod step;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use chariot_index::{Found, Held, Index as SharedIndex, Pinning, Pins, View};
 use chariot_pool::{
     BlockId, CreateOutcome, CreateRecord, Event, GrantAsk, Lookup, Misuse, NoRoom, OwnerId, PinWhat, Pool, PoolStats,
     Prefix, Progress, PutOutcome, PutRecord, SlotId,
@@ -22,8 +24,8 @@ use step::{Draft, Parents, Step, steps};
 
 proptest! {
     #[test]
-    fn the_pool_does_what_a_list_of_blocks_would(steps in steps(Parents::Honest), capacity in 1u64..800) {
-        let mut run = Run::new(capacity * Extent::ALIGN, Parents::Honest);
+    fn the_pool_does_what_a_list_of_blocks_would(steps in steps(Parents::Honest), capacity in 1u64..800, shared in any::<bool>()) {
+        let mut run = Run::new(capacity * Extent::ALIGN, Parents::Honest, shared);
         for step in steps {
             run.take(step);
             run.compare();
@@ -32,8 +34,8 @@ proptest! {
     }
 
     #[test]
-    fn whatever_parents_blocks_name_all_of_them_can_go(steps in steps(Parents::Hostile), capacity in 1u64..800) {
-        let mut run = Run::new(capacity * Extent::ALIGN, Parents::Hostile);
+    fn whatever_parents_blocks_name_all_of_them_can_go(steps in steps(Parents::Hostile), capacity in 1u64..800, shared in any::<bool>()) {
+        let mut run = Run::new(capacity * Extent::ALIGN, Parents::Hostile, shared);
         for step in steps {
             run.take(step);
             run.compare();
@@ -54,6 +56,27 @@ struct Run {
     slots: u64,
     ids: HashMap<Serial, BlockId>,
     refused: bool,
+    reader: Option<Reader>,
+}
+
+/// Someone who reads a shared pool without a call.
+struct Reader {
+    view: View,
+    pins: Pins,
+    held: Vec<(Serial, Held)>,
+}
+
+const READER: OwnerId = OwnerId(0);
+
+impl Reader {
+    /// A shared pool, and one who reads it.
+    fn of_pool(capacity: u64) -> (Pool, Self) {
+        let index = SharedIndex::create(capacity).unwrap();
+        let view = View::map(&index).unwrap();
+        let mut pool = Pool::shared(capacity, index);
+        let pins = Pins::map(pool.admit_reader(READER).unwrap().unwrap()).unwrap();
+        (pool, Self { view, pins, held: Vec::new() })
+    }
 }
 
 fn key(name: u8) -> Key {
@@ -65,9 +88,16 @@ fn keys() -> impl Iterator<Item = Key> {
 }
 
 impl Run {
-    fn new(capacity: u64, parents: Parents) -> Self {
+    fn new(capacity: u64, parents: Parents, is_shared: bool) -> Self {
+        let (pool, reader) = if is_shared {
+            let (pool, reader) = Reader::of_pool(capacity);
+            (pool, Some(reader))
+        } else {
+            (Pool::new(capacity), None)
+        };
         Self {
-            pool: Pool::new(capacity),
+            pool,
+            reader,
             naive: Naive::new(capacity),
             parents,
             start: Instant::now(),
@@ -103,6 +133,8 @@ impl Run {
                 self.pin(self.owner(owner), key(name), what);
             }
             Step::Unpin { owner, pin } => self.unpin(self.owner(owner), pin),
+            Step::Read { key: name } => self.read(key(name)),
+            Step::LetGo { pin } => self.let_go(pin),
             Step::Delete { key: name } => self.delete(key(name)),
             Step::Drop { owner } => {
                 let gone = self.owner(owner);
@@ -114,6 +146,44 @@ impl Run {
             Step::Expire => assert_eq!(self.pool.expire(self.instant()), self.naive.expire(self.now)),
             Step::Misuse { owner, garbage } => self.misuse(self.owner(owner), garbage),
         }
+        self.pool.sweep();
+        self.pool.look_again();
+    }
+
+    fn read(&mut self, key: Key) {
+        let Some(reader) = &mut self.reader else { return };
+        let expected = self.naive.found(&key, self.now);
+        let named = |block: &&Block| block.named == Named::Yes && block.key == key;
+        if self.naive.blocks.values().find(named).is_some_and(|block| block.expires_at.is_some()) {
+            // The index goes by the real clock.
+            return;
+        }
+        match reader.pins.pin(&reader.view, &key) {
+            Pinning::Pinned(listing, held) => {
+                let serial = expected.expect("the index lists what the pool has");
+                let block = self.naive.block(serial);
+                assert_eq!((listing.extent().offset, listing.len), (block.extent.offset, block.len));
+                assert!(!block.is_growing());
+                block.pins += 1;
+                self.naive.note_use(serial);
+                reader.held.push((serial, held));
+            }
+            Pinning::Growing(listing) => {
+                let block = &self.naive.blocks[&expected.expect("the index lists what the pool has")];
+                assert_eq!((block.is_growing(), block.readable()), (true, listing.readable));
+            }
+            Pinning::Absent => assert_eq!(expected, None),
+            Pinning::Unsure => panic!("only time makes an index of this size unsure"),
+        }
+    }
+
+    fn let_go(&mut self, pin: Index) {
+        let Some(reader) = self.reader.as_mut().filter(|reader| !reader.held.is_empty()) else { return };
+        let (serial, held) = reader.held.swap_remove(pin.index(reader.held.len()));
+        assert!(reader.pins.still_holds(&held));
+        reader.pins.release(held);
+        self.naive.block(serial).pins -= 1;
+        self.naive.forget_unneeded();
     }
 
     fn grant(&mut self, owner: OwnerId, min: u64, want: u64) -> Option<Extent> {
@@ -414,6 +484,9 @@ impl Run {
                 Some(block) => Lookup::Sealed { len: block.len },
             };
             assert_eq!(self.pool.lookup(&key, self.instant()), expected);
+            if block.is_none_or(|block| block.expires_at.is_none()) {
+                self.compare_listing(&key, expected);
+            }
             whole &= block.is_some();
             prefix.present += usize::from(whole);
             let sealed_so_far = prefix.sealed + 1 == prefix.present;
@@ -431,9 +504,32 @@ impl Run {
         }
     }
 
+    /// What the index shows of a key whose block, if any, is there for ever.
+    fn compare_listing(&self, key: &Key, expected: Lookup) {
+        let Some(reader) = &self.reader else { return };
+        let found = match reader.view.find(key) {
+            Found::Absent => Lookup::Miss,
+            Found::Listed(listing) if listing.sealed => Lookup::Sealed { len: listing.len },
+            Found::Listed(listing) => Lookup::Growing { readable: listing.readable, len: listing.len },
+            Found::Unsure => return,
+        };
+        // One whose time is over is listed until it is withdrawn, on a clock that this test does not turn.
+        if self.now == 0 || expected != Lookup::Miss {
+            assert_eq!(found, expected);
+        }
+    }
+
     fn drop_owners(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.pool.drop_owner(READER);
+            reader.held.iter().for_each(|(serial, _)| self.naive.block(*serial).pins -= 1);
+            self.naive.forget_unneeded();
+            assert!(reader.held.iter().all(|(_, held)| !reader.pins.still_holds(held)), "who has left holds nothing");
+            self.compare();
+        }
         for owner in self.owners {
             self.pool.drop_owner(owner);
+            self.pool.sweep();
             self.naive.drop_owner(owner);
             self.compare();
         }
@@ -443,6 +539,7 @@ impl Run {
     fn end(mut self) {
         self.drop_owners();
         keys().for_each(|key| self.delete(key));
+        self.pool.sweep();
         self.compare();
         self.assert_empty();
     }
@@ -459,6 +556,7 @@ impl Run {
             keys().for_each(|key| {
                 self.pool.delete(&key, self.instant());
             });
+            self.pool.sweep();
             self.assert_empty();
         }
     }

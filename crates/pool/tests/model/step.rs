@@ -6,20 +6,68 @@ use proptest::sample::Index;
 /// One step of a test. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Grant { owner: u8, min: u64, more: u64 },
-    GiveBack { owner: u8, region: Index, from: u64, len: u64 },
-    Put { owner: u8, block: Draft },
-    Create { owner: u8, block: Draft },
-    Advance { owner: u8, slot: Index, by: u64 },
-    Seal { owner: u8, slot: Index },
-    Abandon { owner: u8, slot: Index },
-    Pin { owner: u8, key: u8, growing_as_well: bool },
-    Unpin { owner: u8, pin: Index },
-    Delete { key: u8 },
-    Drop { owner: u8 },
-    Pass { seconds: u64 },
+    Grant {
+        owner: u8,
+        min: u64,
+        more: u64,
+    },
+    GiveBack {
+        owner: u8,
+        region: Index,
+        from: u64,
+        len: u64,
+    },
+    Put {
+        owner: u8,
+        block: Draft,
+    },
+    Create {
+        owner: u8,
+        block: Draft,
+    },
+    Advance {
+        owner: u8,
+        slot: Index,
+        by: u64,
+    },
+    Seal {
+        owner: u8,
+        slot: Index,
+    },
+    Abandon {
+        owner: u8,
+        slot: Index,
+    },
+    Pin {
+        owner: u8,
+        key: u8,
+        growing_as_well: bool,
+    },
+    Unpin {
+        owner: u8,
+        pin: Index,
+    },
+    /// Pin without a call, as a client that shares the index does.
+    Read {
+        key: u8,
+    },
+    LetGo {
+        pin: Index,
+    },
+    Delete {
+        key: u8,
+    },
+    Drop {
+        owner: u8,
+    },
+    Pass {
+        seconds: u64,
+    },
     Expire,
-    Misuse { owner: u8, garbage: [u64; 2] },
+    Misuse {
+        owner: u8,
+        garbage: [u64; 2],
+    },
 }
 
 /// A block to write.
@@ -74,6 +122,8 @@ fn step(parents: Parents) -> impl Strategy<Value = Step> {
         8 => (owner.clone(), key.clone(), any::<bool>())
             .prop_map(|(owner, key, growing_as_well)| Step::Pin { owner, key, growing_as_well }),
         6 => (owner.clone(), index()).prop_map(|(owner, pin)| Step::Unpin { owner, pin }),
+        8 => key.clone().prop_map(|key| Step::Read { key }),
+        6 => index().prop_map(|pin| Step::LetGo { pin }),
         2 => key.prop_map(|key| Step::Delete { key }),
         1 => owner.clone().prop_map(|owner| Step::Drop { owner }),
         2 => (0u64..10).prop_map(|seconds| Step::Pass { seconds }),
