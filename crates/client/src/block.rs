@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use chariot_index::{Found, Held, Listing};
 use chariot_types::Key;
 use chariot_wire::limits::MAX_WAIT_MICROS;
 use chariot_wire::{BlockRecord, BlockState, Progress, Reply, Request, micros};
@@ -13,6 +14,8 @@ use parking_lot::Mutex;
 
 use crate::ClientError;
 use crate::connection::{Connection, Payload};
+use crate::glance::Unsure;
+use crate::local::Local;
 
 /// A pinned block: while it lives, the worker neither evicts nor reuses its bytes.
 ///
@@ -26,14 +29,23 @@ pub struct Block {
 struct Inner {
     key: Key,
     connection: Arc<Connection>,
-    /// The number of the pin; 0 when there is none to give back.
-    pin: u64,
+    pin: Pin,
     len: usize,
     bytes: Bytes,
     readable: AtomicUsize,
     is_sealed: AtomicBool,
     // One watch at a time: over TCP each brings the bytes that follow those of the one before.
     watch: Mutex<()>,
+}
+
+/// What keeps the bytes where they are.
+enum Pin {
+    /// Nothing needs to: they are the block's own.
+    Own,
+    /// The worker was asked, and knows the pin by this number.
+    Asked(u64),
+    /// A slot in memory that the worker looks at before it frees anything.
+    Shared(Held),
 }
 
 /// Where the bytes are. `Inline` memory is this block's own and was allocated with the block's whole length.
@@ -70,7 +82,7 @@ impl Block {
             return Err(wrong());
         }
         let bytes = match &connection.payload {
-            Payload::Mapped(mapping) => Bytes::Mapped(mapping.slice(record.extent())?.cast()),
+            Payload::Mapped(local) => Bytes::Mapped(local.arena().slice(record.extent())?.cast()),
             Payload::Inline => {
                 let end = taken.checked_add(readable).filter(|end| *end <= payload.len()).ok_or_else(wrong)?;
                 let start = std::mem::replace(taken, end);
@@ -87,11 +99,37 @@ impl Block {
             inner: Arc::new(Inner {
                 key,
                 connection: connection.clone(),
-                pin: record.block(),
+                pin: if record.block() == 0 { Pin::Own } else { Pin::Asked(record.block()) },
                 len,
                 bytes,
                 readable: AtomicUsize::new(readable),
                 is_sealed: AtomicBool::new(is_sealed),
+                watch: Mutex::new(()),
+            }),
+        }))
+    }
+
+    /// The whole block that this client has pinned by itself, unless the index names bytes that are not in the arena.
+    pub(crate) fn pinned_in(
+        connection: &Arc<Connection>,
+        local: &Local,
+        listing: &Listing,
+        held: Held,
+    ) -> Result<Option<Self>, Unsure> {
+        let Ok(bytes) = local.arena().slice(listing.extent()) else {
+            local.release(held);
+            return Err(Unsure);
+        };
+        let len = bytes.len();
+        Ok(Some(Self {
+            inner: Arc::new(Inner {
+                key: listing.key,
+                connection: connection.clone(),
+                pin: Pin::Shared(held),
+                len,
+                bytes: Bytes::Mapped(bytes.cast()),
+                readable: AtomicUsize::new(len),
+                is_sealed: AtomicBool::new(true),
                 watch: Mutex::new(()),
             }),
         }))
@@ -146,9 +184,13 @@ impl Block {
         if readable > beyond {
             return Ok(Progress::Readable(readable as u64));
         }
+        let Pin::Asked(pin) = inner.pin else { return Err(ClientError::WrongAnswer { what: "watch" }) };
+        if let Some(progress) = inner.progress_in_index(pin, beyond) {
+            return Ok(progress);
+        }
         let wait = deadline.saturating_duration_since(Instant::now());
         let micros = micros(wait).min(MAX_WAIT_MICROS);
-        let request = Request::Watch { block: inner.pin, beyond: beyond as u64, wait: micros };
+        let request = Request::Watch { block: pin, beyond: beyond as u64, wait: micros };
         let (progress, payload) =
             inner.connection.call("watch", &request, &[], wait, |reply, payload| match reply {
                 Reply::Progress(progress) => Some((progress, payload)),
@@ -171,19 +213,47 @@ impl Block {
             // store below publishes them, and `watch` keeps other writers out.
             unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), first.as_ptr().add(beyond), payload.len()) };
         }
-        inner.readable.store(now_readable, Ordering::Release);
-        if progress == Progress::Sealed {
-            inner.is_sealed.store(true, Ordering::Release);
-        }
+        inner.note_progress(progress, now_readable);
         Ok(progress)
     }
 
-    /// Whether the bytes are still protected. `false` once the connection that pinned the block has ended: bytes read
-    /// since may be another block's. To be asked after the bytes were used or copied.
+    /// Whether the bytes are still protected. `false` once the connection that pinned the block has ended, or the
+    /// worker took the pin away because it was in the way of others for too long: bytes read since may be another
+    /// block's. To be asked after the bytes were used or copied.
     pub fn is_intact(&self) -> bool {
-        match self.inner.bytes {
-            Bytes::Mapped(_) => !self.inner.connection.has_ended(),
-            Bytes::Inline(_) | Bytes::Shared(..) => true,
+        let (Bytes::Mapped(_), Payload::Mapped(local)) = (&self.inner.bytes, &self.inner.connection.payload) else {
+            return true;
+        };
+        let is_held = match &self.inner.pin {
+            Pin::Shared(held) => local.still_holds(held),
+            Pin::Asked(_) | Pin::Own => local.is_known(),
+        };
+        is_held && !self.inner.connection.has_ended()
+    }
+}
+
+impl Inner {
+    /// How far the block is, if the index shows that there is more of it than `beyond` bytes.
+    fn progress_in_index(&self, pin: u64, beyond: usize) -> Option<Progress> {
+        let Payload::Mapped(local) = &self.connection.payload else { return None };
+        let Found::Listed(listing) = local.find(&self.key) else { return None };
+        let readable = usize::try_from(listing.readable).ok().filter(|readable| *readable <= self.len)?;
+        if listing.block != pin || readable < self.readable.load(Ordering::Acquire) {
+            return None;
+        }
+        let progress = match listing.sealed {
+            true if readable == self.len => Progress::Sealed,
+            false if readable > beyond => Progress::Readable(listing.readable),
+            _ => return None,
+        };
+        self.note_progress(progress, readable);
+        Some(progress)
+    }
+
+    fn note_progress(&self, progress: Progress, readable: usize) {
+        self.readable.store(readable, Ordering::Release);
+        if progress == Progress::Sealed {
+            self.is_sealed.store(true, Ordering::Release);
         }
     }
 }
@@ -202,8 +272,14 @@ impl Drop for Inner {
             // SAFETY: it was leaked from a box of this length when the block was made.
             drop(unsafe { Box::from_raw(memory) });
         }
-        if self.pin != 0 {
-            self.connection.release(self.pin);
+        match (std::mem::replace(&mut self.pin, Pin::Own), &self.connection.payload) {
+            (Pin::Asked(pin), _) => self.connection.release(pin),
+            (Pin::Shared(held), Payload::Mapped(local)) => {
+                if local.release(held) {
+                    self.connection.tell_of_room();
+                }
+            }
+            (Pin::Own | Pin::Shared(_), _) => {}
         }
     }
 }

@@ -13,6 +13,7 @@ use chariot_wire::{
 
 use crate::connection::{Connection, Payload};
 use crate::copy::copy_into_shared_memory;
+use crate::glance::{self, IfMissing};
 use crate::keeper::Link;
 use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingGet, Room, Wait};
 
@@ -91,7 +92,11 @@ impl Client {
     /// Which of `keys` are there, whole: one entry a key.
     pub fn exists(&self, keys: &[Key]) -> Result<Vec<bool>, ClientError> {
         check_batch(keys.len())?;
-        self.call("exists", &Request::Exists(keys), |reply, _| match reply {
+        let connection = self.connection()?;
+        if let Some(exists) = glance::exists(&connection, keys) {
+            return Ok(exists);
+        }
+        connection.call("exists", &Request::Exists(keys), &[], Duration::ZERO, |reply, _| match reply {
             Reply::Found(flags) if flags.len() == keys.len() => Some(flags.iter().map(|flag| *flag == 1).collect()),
             _ => None,
         })
@@ -100,7 +105,11 @@ impl Client {
     /// How many of `keys` are there, from the first on and without a gap.
     pub fn longest_prefix(&self, keys: &[Key]) -> Result<Prefix, ClientError> {
         check_batch(keys.len())?;
-        self.call("longest prefix", &Request::LongestPrefix(keys), |reply, _| match reply {
+        let connection = self.connection()?;
+        if let Some(prefix) = glance::longest_prefix(&connection, keys) {
+            return Ok(prefix);
+        }
+        connection.call("longest prefix", &Request::LongestPrefix(keys), &[], Duration::ZERO, |reply, _| match reply {
             Reply::PrefixIs { sealed, present } if sealed <= present && present <= keys.len() as u64 => {
                 Some(Prefix { sealed: sealed as usize, present: present as usize })
             }
@@ -116,7 +125,7 @@ impl Client {
         let connection = self.connection()?;
         let records =
             blocks.iter().map(|put| InlineRecord::new(put.key, put.parent, put.bytes.len() as u64, put.time_to_live));
-        let Payload::Mapped(mapping) = &connection.payload else {
+        let Payload::Mapped(local) = &connection.payload else {
             let (records, wait): (Vec<_>, _) = (records.collect(), room.left());
             let parts: Vec<_> = blocks.iter().map(|put| put.bytes).collect();
             let request = Request::PutInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
@@ -124,7 +133,7 @@ impl Client {
         };
         let extents = connection.take_room(&rooms(blocks.iter().map(|put| put.bytes.len() as u64))?, room)?;
         for (put, extent) in blocks.iter().zip(&extents) {
-            let target = mapping.slice(*extent)?;
+            let target = local.arena().slice(*extent)?;
             // SAFETY: the extent lies in the mapping, holds the bytes, and was granted to this connection alone.
             unsafe { copy_into_shared_memory(target.cast().as_ptr(), put.bytes) };
         }
@@ -203,8 +212,14 @@ impl Client {
         check_batch(keys.len())?;
         let connection = self.connection()?;
         let wait = wait.left().min(Duration::from_micros(MAX_WAIT_MICROS));
-        let request = connection.start(&Request::Get { what, wait: micros(wait), keys }, &[])?;
-        Ok(PendingGet::new(connection, keys.to_vec(), request, wait))
+        let if_missing = if wait.is_zero() { IfMissing::Miss } else { IfMissing::Wait };
+        let glance = glance::get(&connection, what, keys, if_missing);
+        if glance.unsure.is_empty() {
+            return Ok(PendingGet::answered(connection, glance.blocks));
+        }
+        let asked: Vec<Key> = glance.unsure.iter().map(|(_, key)| *key).collect();
+        let request = connection.start(&Request::Get { what, wait: micros(wait), keys: &asked }, &[])?;
+        Ok(PendingGet::asked(connection, glance, request, wait))
     }
 
     fn call<T>(

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chariot_pool::Mapping;
 use chariot_types::WorkerAddress;
 use chariot_wire::{FrameWriter, HEADER_LEN, Header, PutRecord, Refusal, Reply, Request};
 use parking_lot::Mutex;
@@ -18,6 +17,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::ClientError;
 use crate::fork::OwnOnly;
+use crate::local::Local;
 use crate::mailbox::{Answer, Mailbox, Read, Waited};
 use crate::regions::Regions;
 use crate::riders::{Departure, Riders};
@@ -32,8 +32,8 @@ const STALL: Duration = Duration::from_secs(2);
 /// Where the bytes of blocks are.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    /// In shared memory.
-    Mapped(Mapping),
+    /// In shared memory, where the client also finds them by itself.
+    Mapped(Box<Local>),
     /// Behind the messages.
     Inline,
 }
@@ -60,6 +60,10 @@ pub(crate) struct Connection {
     pub(crate) regions: Mutex<Regions>,
     next_request: AtomicU64,
     next_slot: AtomicU64,
+    /// The answer to this request, or to a later one, comes after the last one-way request was carried out.
+    settles_with: AtomicU64,
+    /// The latest request that was answered.
+    answered: AtomicU64,
 }
 
 impl Connection {
@@ -88,6 +92,8 @@ impl Connection {
             regions: Mutex::default(),
             next_request: AtomicU64::new(1),
             next_slot: AtomicU64::new(1),
+            settles_with: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         }
     }
 
@@ -198,7 +204,28 @@ impl Connection {
     /// Announces blocks whose bytes are in place: at once, or with others that follow closely.
     pub(crate) fn announce(&self, blocks: &[PutRecord]) -> Result<(), ClientError> {
         let departure = self.riders.lock().add_puts(blocks, Instant::now());
+        // After the riders were added: requests that get their number from here on take them along.
+        self.note_change();
         self.depart(departure)
+    }
+
+    /// Tells the worker, soon, that something it may wait for is not read any more.
+    pub(crate) fn tell_of_room(&self) {
+        let departure = self.riders.lock().add_look();
+        // A connection that has ended has given all its pins back.
+        let _ = self.depart(departure);
+    }
+
+    /// Whether everything that this client has told the worker one way is done, and to be seen in the index.
+    pub(crate) fn is_settled(&self) -> bool {
+        let settles_with = self.settles_with.load(Ordering::Acquire);
+        self.answered.load(Ordering::Acquire) >= settles_with
+    }
+
+    /// What is found may be different once the worker has done what it was told: that is certain with the answer to
+    /// a request that gets its number after this.
+    fn note_change(&self) {
+        self.settles_with.fetch_max(self.next_request.load(Ordering::Relaxed), Ordering::AcqRel);
     }
 
     fn depart(&self, departure: Departure) -> Result<(), ClientError> {
@@ -285,6 +312,10 @@ impl Connection {
         self.riders.lock().depart(&mut writer);
         if let Some((id, request)) = request {
             writer.request(id, request, payload.iter().map(|part| part.len() as u64).sum());
+            if changes_what_is_found(request) {
+                // Requests that get their number from here on are sent after this one, because `frames` is locked.
+                self.note_change();
+            }
         }
         let sent = send_all(self.socket.as_fd(), &frames)
             .and_then(|()| payload.iter().try_for_each(|part| send_all(self.socket.as_fd(), part)));
@@ -305,7 +336,10 @@ impl Connection {
 
     fn read_with(&self, flags: RecvFlags, deadline: Instant) -> Read {
         match self.reader.lock().read(self.socket.as_fd(), flags, deadline) {
-            Ok(Some((id, answer))) => Read::Frame(id, answer),
+            Ok(Some((id, answer))) => {
+                self.answered.fetch_max(id, Ordering::Release);
+                Read::Frame(id, answer)
+            }
             Ok(None) => Read::Nothing,
             Err(_) => Read::End,
         }
@@ -316,6 +350,12 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Whether what is found may be different once this was carried out, though nobody waits for that.
+fn changes_what_is_found(request: &Request<'_>) -> bool {
+    use Request::{Abandon, Advance, Create, Put, Seal};
+    matches!(request, Put(_) | Create(_) | Advance(_) | Seal(_) | Abandon(_))
 }
 
 fn refused(refusal: Refusal, text: &str) -> ClientError {

@@ -1,4 +1,4 @@
-//! Connecting: TCP to the worker's address, then its Unix socket and its arena when it is on this host.
+//! Connecting: TCP to the worker's address, then its Unix socket and its memory when it is on this host.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chariot_pool::Mapping;
 use chariot_types::WorkerAddress;
 use chariot_wire::{FrameWriter, HEADER_LEN, Header, Hello, PROTOCOL_VERSION, Reply, Request};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::connection::{Connection, Payload, RECEIVE_SLICE};
+use crate::local::Local;
 use crate::{ConnectOptions, Transport};
 
 /// Connects, within `options.timeout`.
@@ -28,7 +28,7 @@ pub(crate) fn dial(
     let (socket, payload) = match options.transport {
         Transport::Tcp => (tcp, Payload::Inline),
         Transport::Auto => match go_local(&remote, options, deadline) {
-            Ok((socket, mapping)) => (socket, Payload::Mapped(mapping)),
+            Ok((socket, local)) => (socket, Payload::Mapped(Box::new(local))),
             Err(error) => {
                 tracing::debug!(%address, %error, "no way through shared memory, staying on tcp");
                 (tcp, Payload::Inline)
@@ -68,23 +68,22 @@ fn greet_over_tcp(
     Err(last_error)
 }
 
-fn go_local(remote: &Remote, options: &ConnectOptions, deadline: Instant) -> io::Result<(Socket, Mapping)> {
+fn go_local(remote: &Remote, options: &ConnectOptions, deadline: Instant) -> io::Result<(Socket, Local)> {
     if remote.local_path.as_os_str().is_empty() {
         return Err(io::Error::other("the worker has no local socket"));
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(left(deadline)?))?;
     socket.connect(&SockAddr::unix(&remote.local_path)?)?;
-    let (local, arena) = greet(&socket, options, deadline)?;
+    let (local, files) = greet(&socket, options, deadline)?;
     if local.run != remote.run {
         return Err(io::Error::other("another worker listens on the local socket"));
     }
-    let arena = arena.ok_or_else(|| io::Error::other("the worker sent no arena"))?;
-    Ok((socket, Mapping::of(arena, local.arena).map_err(io::Error::other)?))
+    Ok((socket, Local::map(&files, local.arena)?))
 }
 
-/// Says hello and waits to be welcomed; also returns the descriptor that came with the welcome.
-fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Result<(Remote, Option<OwnedFd>)> {
+/// Says hello and waits to be welcomed; also returns the descriptors that came with the welcome.
+fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Result<(Remote, Vec<OwnedFd>)> {
     let name = &options.name.as_bytes()[..options.name.len().min(chariot_wire::limits::MAX_NAME)];
     let mut frame = Vec::new();
     let hello = Hello { version: PROTOCOL_VERSION, pid: std::process::id(), name };
@@ -95,55 +94,48 @@ fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Re
         let sent = rustix::net::send(socket.as_fd(), unsent, SendFlags::NOSIGNAL)?;
         unsent = &unsent[sent..];
     }
-    let mut arena = None;
+    let mut files = Vec::new();
     let mut head = [0; HEADER_LEN];
-    receive_exact(socket, &mut head, deadline, &mut arena)?;
+    receive_exact(socket, &mut head, deadline, &mut files)?;
     let header = Header::decode(&head).map_err(io::Error::other)?;
     if header.body > 64 << 10 || header.payload != 0 {
         return Err(io::Error::other("what answers there is not a data worker"));
     }
     let mut body = vec![0; header.body];
-    receive_exact(socket, &mut body, deadline, &mut arena)?;
+    receive_exact(socket, &mut body, deadline, &mut files)?;
     match Reply::decode(header.kind, &body).map_err(io::Error::other)? {
         Reply::Welcome(welcome) if welcome.version == PROTOCOL_VERSION => {
             let local_path = PathBuf::from(std::ffi::OsStr::from_bytes(welcome.local_path));
-            Ok((Remote { run: welcome.run, arena: welcome.arena, local_path }, arena))
+            Ok((Remote { run: welcome.run, arena: welcome.arena, local_path }, files))
         }
         Reply::Refused { text, .. } => Err(io::Error::other(text.to_owned())),
         _ => Err(io::Error::other("the worker speaks another version of the protocol")),
     }
 }
 
-fn receive_exact(
-    socket: &Socket,
-    mut into: &mut [u8],
-    deadline: Instant,
-    descriptor: &mut Option<OwnedFd>,
-) -> io::Result<()> {
+fn receive_exact(socket: &Socket, mut into: &mut [u8], deadline: Instant, files: &mut Vec<OwnedFd>) -> io::Result<()> {
     while !into.is_empty() {
         socket.set_read_timeout(Some(left(deadline)?))?;
-        let (received, fd) = receive(socket.as_fd(), into)?;
+        let received = receive(socket.as_fd(), into, files)?;
         if received == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        *descriptor = fd.or(descriptor.take());
         into = &mut into[received..];
     }
     Ok(())
 }
 
-fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn receive(socket: BorrowedFd<'_>, into: &mut [u8], files: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [io::IoSliceMut::new(into)];
     let message = rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptor = None;
     for ancillary in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut fds) = ancillary {
-            descriptor = fds.next();
+        if let RecvAncillaryMessage::ScmRights(came) = ancillary {
+            files.extend(came);
         }
     }
-    Ok((message.bytes, descriptor))
+    Ok(message.bytes)
 }
 
 /// The time that is left, which sockets want to be more than none.

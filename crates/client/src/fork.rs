@@ -5,13 +5,15 @@
 //! that is no socket. Their numbers stay taken, which makes it harmless to close them, and every use fails: in a
 //! child, an inherited client is unavailable, for good.
 //!
+//! The child also has its parent's mappings, where the parent's pins are: [`forks`] tells it not to touch them.
+//!
 //! Children that go on to `exec` need none of this: all sockets are closed there.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{DupFlags, dup3};
@@ -82,7 +84,15 @@ fn add_chunk() {
     }
 }
 
+/// How many forks lie between the first process that asked and this one.
+pub(crate) fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
 extern "C" fn replace_sockets() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     let Ok(stand_in) = eventfd(0, EventfdFlags::CLOEXEC) else { return };
     for socket in slots().map(|slot| slot.load(Ordering::Acquire)).filter(|socket| *socket != FREE) {
         // SAFETY: whoever covers a socket keeps it open; its owner still closes it, as this does not.

@@ -67,8 +67,8 @@ impl GrowingBlock {
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         match (&mut self.memory, &self.connection.payload) {
             (Memory::Inline(bytes), _) => bytes.as_mut_ptr(),
-            (Memory::Mapped(extent), Payload::Mapped(mapping)) => {
-                mapping.slice(*extent).expect("the extent was checked when the worker granted it").cast().as_ptr()
+            (Memory::Mapped(extent), Payload::Mapped(local)) => {
+                local.arena().slice(*extent).expect("the extent was checked when the worker granted it").cast().as_ptr()
             }
             (Memory::Mapped(_), Payload::Inline) => unreachable!("a connection keeps its kind"),
         }

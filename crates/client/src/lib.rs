@@ -1,7 +1,7 @@
 //! The client of a data worker: put, get, follow and wait for blocks, from any thread.
 //!
 //! A [`Client`] holds one connection. On the worker's own host that is a Unix socket and a mapping of the worker's
-//! arena: a put is one copy, a get none. From another host it is TCP, with the bytes behind the messages. What a
+//! arena and its index: a put is one copy, a get none and not even a message. From another host it is TCP, with the bytes behind the messages. What a
 //! client sees is the same.
 //!
 //! Everything that a client holds (pins, growing blocks, granted room) belongs to its connection and is taken back
@@ -15,8 +15,10 @@ mod copy;
 mod dial;
 mod error;
 mod fork;
+mod glance;
 mod growing;
 mod keeper;
+mod local;
 mod mailbox;
 mod options;
 mod pending;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chariot_types::Key;
 use chariot_wire::Reply;
 
 use crate::connection::Connection;
+use crate::glance::Glance;
 use crate::mailbox::{Answer, Waited};
 use crate::{Block, ClientError};
 
@@ -14,7 +14,8 @@ use crate::{Block, ClientError};
 #[must_use = "a get that is dropped is cancelled"]
 pub struct PendingGet {
     connection: Arc<Connection>,
-    keys: Vec<Key>,
+    /// What was found without asking, and what was asked for.
+    glance: Option<Box<Glance>>,
     /// The request whose answer is still to come.
     request: Option<u64>,
     result: Option<Result<Vec<Option<Block>>, ClientError>>,
@@ -23,9 +24,16 @@ pub struct PendingGet {
 }
 
 impl PendingGet {
-    pub(crate) fn new(connection: Arc<Connection>, keys: Vec<Key>, request: u64, wait: Duration) -> Self {
+    /// A get that has found everything.
+    pub(crate) fn answered(connection: Arc<Connection>, blocks: Vec<Option<Block>>) -> Self {
+        let (result, answered_by) = (Some(Ok(blocks)), Instant::now());
+        Self { connection, glance: None, request: None, result, answered_by }
+    }
+
+    /// A get whose `request` asks for the keys that were not found, for up to `wait`.
+    pub(crate) fn asked(connection: Arc<Connection>, glance: Glance, request: u64, wait: Duration) -> Self {
         let answered_by = Instant::now() + wait + connection.request_timeout();
-        Self { connection, keys, request: Some(request), result: None, answered_by }
+        Self { connection, glance: Some(Box::new(glance)), request: Some(request), result: None, answered_by }
     }
 
     /// Whether the result is here, so that [`PendingGet::wait`] returns at once. Does not wait.
@@ -55,7 +63,10 @@ impl PendingGet {
 
     fn settle(&mut self, waited: Waited) {
         let result = match waited {
-            Waited::Answer(answer) => blocks(&self.connection, &self.keys, answer),
+            Waited::Answer(answer) => {
+                let glance = self.glance.take().map_or_else(Glance::default, |glance| *glance);
+                complete(&self.connection, glance, answer)
+            }
             Waited::End => Err(self.connection.unavailable()),
             Waited::TimedOut if Instant::now() < self.answered_by => return,
             Waited::TimedOut => {
@@ -76,15 +87,18 @@ impl Drop for PendingGet {
     }
 }
 
-/// The blocks that an answer to a get tells of.
-fn blocks(connection: &Arc<Connection>, keys: &[Key], answer: Answer) -> Result<Vec<Option<Block>>, ClientError> {
+/// What was found, and beside it the blocks that an answer tells of.
+fn complete(connection: &Arc<Connection>, glance: Glance, answer: Answer) -> Result<Vec<Option<Block>>, ClientError> {
+    let Glance { mut blocks, unsure } = glance;
     connection.decode("get", answer, |reply, payload| match reply {
-        Reply::Blocks(records) if records.len() == keys.len() => {
+        Reply::Blocks(records) if records.len() == unsure.len() => {
             let (payload, mut taken) = (Arc::new(payload), 0);
-            let pairs = keys.iter().zip(records);
-            let blocks = pairs.map(|(key, record)| Block::from_record(connection, *key, record, &payload, &mut taken));
-            Some(blocks.collect())
+            Some(unsure.iter().zip(records).try_for_each(|((place, key), record)| {
+                blocks[*place] = Block::from_record(connection, *key, record, &payload, &mut taken)?;
+                Ok::<_, ClientError>(())
+            }))
         }
         _ => None,
-    })?
+    })??;
+    Ok(blocks)
 }

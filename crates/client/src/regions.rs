@@ -75,8 +75,8 @@ impl Connection {
                 },
                 None => self.ask(room, left, when_full)?,
             };
-            if let Payload::Mapped(mapping) = &self.payload {
-                self.touched.touch(mapping, granted);
+            if let Payload::Mapped(local) = &self.payload {
+                self.touched.touch(local.arena(), granted);
             }
             regions.held.push(granted);
         }

@@ -27,6 +27,8 @@ pub(crate) struct Riders {
     puts: Vec<PutRecord>,
     put_bytes: u64,
     last_put: Option<Instant>,
+    /// The worker is to look at what this client still reads.
+    look: bool,
 }
 
 /// When riders are to be sent.
@@ -43,6 +45,12 @@ impl Riders {
         if self.releases.len() >= MOST_RELEASES { Departure::Now } else { Departure::Soon }
     }
 
+    /// Takes along that something is not read any more for which the worker may be waiting.
+    pub(crate) fn add_look(&mut self) -> Departure {
+        self.look = true;
+        Departure::Soon
+    }
+
     /// Takes the announcement of blocks along, whose bytes are in place.
     pub(crate) fn add_puts(&mut self, records: &[PutRecord], now: Instant) -> Departure {
         let is_stream = self.last_put.is_some_and(|last| now.saturating_duration_since(last) < STREAM);
@@ -55,13 +63,16 @@ impl Riders {
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.releases.is_empty() && self.puts.is_empty()
+        self.releases.is_empty() && self.puts.is_empty() && !self.look
     }
 
     /// Writes all that waits.
     pub(crate) fn depart(&mut self, writer: &mut FrameWriter<'_>) {
         for releases in self.releases.chunks(MAX_BATCH) {
             writer.request(0, &Request::Release(releases), 0);
+        }
+        if std::mem::take(&mut self.look) {
+            writer.request(0, &Request::Release(&[]), 0);
         }
         for puts in self.puts.chunks(MAX_BATCH) {
             writer.request(0, &Request::Put(puts), 0);

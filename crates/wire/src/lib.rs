@@ -4,8 +4,10 @@
 //!
 //! A client connects over TCP and says [`Request::Hello`]. The worker's [`Reply::Welcome`] names the worker, this
 //! run of it, and the path of its Unix socket. A client that can connect to that path, and is welcomed there by the
-//! same run, goes on there: with that welcome comes one file descriptor, the arena, and payload bytes never cross the
-//! socket again. Any other client stays on TCP, where payload bytes follow the frames that announce them.
+//! same run, goes on there: with that welcome come three file descriptors, the arena, the worker's index and the
+//! client's own pins, and payload bytes never cross the socket again. What such a client finds and pins through the
+//! index it does not ask for (`docs/design/shared-index.md`). Any other client stays on TCP, where payload bytes follow
+//! the frames that announce them.
 //!
 //! After that the client asks and the worker answers; frames are [`Header`], body, payload:
 //!
@@ -24,7 +26,7 @@
 //!   Get { what, wait } [ key ... ]             ->
 //!                                              <-     Blocks [ { state, block, extent, len, readable } ... ]
 //!   (reads the bytes where they lie)
-//!   Release [ block ... ]                      ->                                    one way
+//!   Release [ block ... ]                      ->                                    one way; of none: look at my pins
 //! ```
 //!
 //! A request with the id 0 is one way. Replies carry the id of their request and come in any order: a `Get` that waits
@@ -53,4 +55,4 @@ pub use request::{GetWhat, Hello, Request};
 pub use status::{SessionStatus, Status};
 
 /// Version of this protocol; both sides must speak the same one.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

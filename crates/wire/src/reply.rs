@@ -19,7 +19,8 @@ pub struct Welcome<'a> {
     pub run: [u8; 16],
     /// Bytes of the arena.
     pub arena: u64,
-    /// Over TCP, the path of the worker's Unix socket. Over that socket, empty: the arena comes with this message.
+    /// Over TCP, the path of the worker's Unix socket. Over that socket, empty: the arena, the index
+    /// and the client's pins come with this message.
     pub local_path: &'a [u8],
 }
 

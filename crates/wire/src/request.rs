@@ -59,7 +59,8 @@ pub enum Request<'a> {
         /// How long to wait.
         wait: u64,
     },
-    /// One way: the client no longer reads these blocks.
+    /// One way: the client no longer reads these blocks. Of none: it let go of one that it had pinned without a message,
+    /// and saw that room is wanted.
     Release(&'a [U64]),
     /// One way: the client no longer wants the answer to this request, which waits.
     Cancel {

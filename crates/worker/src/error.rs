@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use chariot_index::MemoryError;
 use chariot_pool::ArenaError;
 use chariot_types::WorkerAddress;
 
@@ -37,6 +38,13 @@ pub enum WorkerError {
         /// Why.
         #[from]
         source: ArenaError,
+    },
+    /// No index.
+    #[error("cannot set up the index in shared memory")]
+    Index {
+        /// Why.
+        #[from]
+        source: MemoryError,
     },
     /// The run directory cannot be used.
     #[error("cannot use the run directory `{path}`")]
@@ -85,7 +93,7 @@ impl WorkerError {
                 Some(format!("remove `{}`, or name another with CHARIOT_RUN_DIR", path.display()))
             }
             Self::RunDir { .. } => Some("name a directory that can be written with CHARIOT_RUN_DIR".to_owned()),
-            Self::Arena { .. } | Self::System { .. } => None,
+            Self::Arena { .. } | Self::Index { .. } | Self::System { .. } => None,
         }
     }
 }

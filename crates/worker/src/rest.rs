@@ -1,4 +1,4 @@
-//! What a worker does when nobody asks for anything: lets blocks go whose time is over.
+//! What a worker does when nobody asks for anything: lets blocks go whose time is over, and looks at what is read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +7,9 @@ use crate::shared::Shared;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How long a reader may stand in the way of those who want room; `docs/design/shared-index.md` promises it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Runs until the worker ends.
 pub(crate) async fn rest(shared: Arc<Shared>) {
     let mut ending = shared.ending.subscribe();
@@ -14,7 +17,16 @@ pub(crate) async fn rest(shared: Arc<Shared>) {
         tokio::select! {
             _ = ending.wait_for(|is_ending| *is_ending) => return,
             () = tokio::time::sleep(PERIOD) => {
-                shared.change(|state| state.pool.expire(Instant::now()));
+                let now = Instant::now();
+                let revoked = shared.change(|state| {
+                    state.pool.expire(now);
+                    let revoked = state.pool.end_long_reads(now, PATIENCE);
+                    state.pool.look_again();
+                    revoked
+                });
+                if revoked > 0 {
+                    tracing::warn!(revoked, "took pins away that were held too long while room was wanted");
+                }
             }
         }
     }

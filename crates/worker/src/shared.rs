@@ -1,10 +1,13 @@
 //! [`Shared`]: what all sessions of a worker have in common.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use chariot_index::Index;
 use chariot_pool::{Arena, OwnerId, Pool};
 use chariot_types::WorkerAddress;
 use parking_lot::{Mutex, MutexGuard};
@@ -18,6 +21,8 @@ pub(crate) struct Shared {
     /// This run of the worker.
     pub(crate) run: [u8; 16],
     pub(crate) arena: Arena,
+    /// The index of what the pool holds, as clients are handed it.
+    pub(crate) index: OwnedFd,
     pub(crate) local_socket: PathBuf,
     pub(crate) log_dir: PathBuf,
     pub(crate) started: Instant,
@@ -53,14 +58,17 @@ impl Shared {
         address: WorkerAddress,
         run: [u8; 16],
         arena: Arena,
+        index: Index,
         local_socket: PathBuf,
         log_dir: PathBuf,
-    ) -> Self {
-        let pool = Pool::new(arena.len());
-        Self {
+    ) -> io::Result<Self> {
+        let index_file = index.as_fd().try_clone_to_owned()?;
+        let pool = Pool::shared(arena.len(), index);
+        Ok(Self {
             address,
             run,
             arena,
+            index: index_file,
             local_socket,
             log_dir,
             started: Instant::now(),
@@ -70,7 +78,7 @@ impl Shared {
             ending: watch::Sender::new(false),
             state: Mutex::new(State { pool, waiters: Waiters::default(), sessions: HashMap::new() }),
             next_session: AtomicU64::new(1),
-        }
+        })
     }
 
     /// A number that no other session of this worker has or had.
@@ -87,6 +95,7 @@ impl Shared {
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
+        state.pool.sweep();
         for event in state.pool.take_events() {
             if event == chariot_pool::Event::RoomFreed {
                 self.room_freed.notify_waiters();

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use chariot_index::Index;
 use chariot_pool::Arena;
 
 use crate::listen::{Door, listen};
@@ -31,10 +32,12 @@ impl Worker {
         let place = Place::of(&config.address, &config.run_dir).take()?;
         let tcp = bind(&config)?;
         let arena = Arena::create(config.shared_memory)?;
+        let index = Index::create(arena.len())?;
         let socket = place.socket();
         let run_dir_error = |source| WorkerError::RunDir { path: socket.clone(), source };
         let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
-        let shared = Arc::new(Shared::new(config.address, random_run()?, arena, socket.clone(), config.log_dir));
+        let shared =
+            Arc::new(Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?);
         let serving = vec![
             serve("chariot-local", shared.clone(), Door::Unix(local))?,
             serve("chariot-tcp", shared.clone(), Door::Tcp(tcp))?,

@@ -129,6 +129,9 @@ impl Session {
     }
 
     fn release(&mut self, blocks: &[U64]) -> Result<(), Misuse> {
+        if blocks.is_empty() {
+            self.shared.change(|state| state.pool.look_again());
+        }
         if !self.followed.is_empty() {
             for block in blocks {
                 self.followed.remove(&BlockId::from_u64(block.get()));

@@ -1,4 +1,4 @@
-//! The first words: hello, and welcome with the arena.
+//! The first words: hello, and welcome with the arena, the index and the client's pins.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -76,13 +76,16 @@ impl Session {
         };
         let mut frame = Vec::new();
         FrameWriter::new(&mut frame).reply(request, welcome, 0);
+        let owner = self.owner;
+        let admitted = self.shared.change(|state| state.pool.admit_reader(owner));
+        let pins = admitted.expect("a worker's pool is shared").map_err(io::Error::other)?;
         loop {
             stream.writable().await?;
-            let arena = self.shared.arena.as_fd();
+            let (arena, index) = (self.shared.arena.as_fd(), self.shared.index.as_fd());
             let sent = stream.try_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
-                let fds = [arena];
+                let fds = [arena, index, pins.as_fd()];
                 control.push(SendAncillaryMessage::ScmRights(&fds));
                 Ok(rustix::net::sendmsg(stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?)
             });
