@@ -12,6 +12,7 @@ mod row;
 mod sample;
 mod target;
 mod throughput;
+mod waiting;
 
 use std::path::PathBuf;
 
@@ -19,11 +20,13 @@ use anyhow::Result;
 
 pub use ping_pong::{PING_PONG_PEER, be_ping_pong_peer};
 pub use row::{Row, print_table, write_json};
+pub use waiting::{SEALING_PEER, be_sealing_peer};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
 pub struct BenchConfig {
-    /// The `dscli` that starts and stops the worker, and that runs as peer when called with [`PING_PONG_PEER`].
+    /// The `dscli` that starts and stops the worker, and that runs as peer when called with [`PING_PONG_PEER`] or
+    /// [`SEALING_PEER`].
     pub dscli: PathBuf,
     /// Bytes of the worker's arena.
     pub shared_memory: u64,
@@ -40,6 +43,7 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
     progress("waiting until its memory is touched");
     target.wait_until_touched()?;
     rows.extend(latencies::measure(&target, config, progress)?);
+    rows.extend(waiting::measure(&target, config, progress)?);
     rows.extend(throughput::measure(&target, config, progress)?);
     target.stop()?;
     Ok(rows)

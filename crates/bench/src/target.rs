@@ -57,6 +57,11 @@ impl Target {
         ])
     }
 
+    /// Where the worker is.
+    pub(crate) fn address(&self) -> &WorkerAddress {
+        &self.address
+    }
+
     /// A client with a connection of its own.
     pub(crate) fn client(&self, transport: Transport) -> Result<Client> {
         let timeout = Duration::from_secs(10);

@@ -48,3 +48,15 @@ impl PingPongPeer {
         Ok(chariot_bench::be_ping_pong_peer()?)
     }
 }
+
+/// The process that seals the blocks for which gets wait.
+#[derive(clap::Args)]
+pub(crate) struct SealingPeer {
+    worker: chariot_types::WorkerAddress,
+}
+
+impl SealingPeer {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        chariot_bench::be_sealing_peer(&self.worker).map_err(Failure::new)
+    }
+}

@@ -56,6 +56,8 @@ enum Command {
     Serve(serve::Serve),
     #[command(hide = true, name = chariot_bench::PING_PONG_PEER)]
     PingPongPeer(bench::PingPongPeer),
+    #[command(hide = true, name = chariot_bench::SEALING_PEER)]
+    SealingPeer(bench::SealingPeer),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Serve(serve) => serve.run(),
         Command::PingPongPeer(peer) => peer.run(),
+        Command::SealingPeer(peer) => peer.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
