@@ -159,12 +159,25 @@ def test_a_worker_that_stands_still_costs_one_request_timeout(own_worker: Worker
         began = time.monotonic()
         for _ in range(5):
             with pytest.raises((Unavailable, TimeoutError)):
-                client.exists("key")
+                client.flush()
         assert time.monotonic() - began < 1.5
     finally:
         own_worker.thaw()
     wait_for(lambda: client.connected)
     assert not client.exists("key")
+
+
+def test_a_worker_that_stands_still_does_not_keep_local_clients_from_reading(own_worker: Worker) -> None:
+    client = Client(own_worker.address, request_timeout=0.5)
+    client.put("key", b"bytes")
+    client.flush()
+    own_worker.freeze()
+    try:
+        assert client.exists("key")
+        assert not client.exists("another")
+        assert bytes(client.get("key")) == b"bytes"
+    finally:
+        own_worker.thaw()
 
 
 def test_a_client_waits_for_a_worker_that_is_late(own_worker: Worker, transport: str) -> None:
