@@ -1,6 +1,6 @@
 """`./dev test`: every check there is, cheapest first."""
 
-from tools import audit, checks, step
+from tools import architecture, audit, checks, step
 from tools.vllm_environment import ensure_model, ensure_vllm
 from tools.wheel import ensure_wheel
 
@@ -25,6 +25,7 @@ def lint(steps: step.Steps, *, with_types: bool = True) -> None:
     steps.take("rust lint", checks.rust_lint)
     steps.take("rust documentation", checks.rust_documentation)
     steps.take("shell syntax", checks.shell_syntax)
+    steps.take("map", architecture.check_map)
     steps.take("python lint", checks.python_lint)
     if with_types:
         steps.take("python types", checks.python_types)
