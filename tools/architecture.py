@@ -36,5 +36,5 @@ def check_map() -> str:
 
 
 def is_there(path: str, files: list[str]) -> bool:
-    """Whether a tracked file or folder ends like `path`: the page leaves out `crates/` and `src/` where that is clear."""
+    """Whether a tracked file or folder ends like `path`: the page leaves out `crates/` and `src/` here and there."""
     return any(f"/{name}/".find(f"/{path}/") >= 0 or f"/{name}".endswith(f"/{path}") for name in files)
