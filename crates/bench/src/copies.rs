@@ -12,6 +12,22 @@ pub(crate) struct Copies {
     next: usize,
 }
 
+/// How fast the two kinds of copies were, in GB/s.
+#[derive(Clone, Copy)]
+pub(crate) struct Rates {
+    plain: f64,
+    past_cache: f64,
+}
+
+impl Rates {
+    /// The better kind's rate over two measurements, taken before and after what is compared with them: what disturbs
+    /// the machine meanwhile then disturbs both sides alike.
+    pub(crate) fn best_around(before: Self, after: Self) -> f64 {
+        let plain = f64::midpoint(before.plain, after.plain);
+        plain.max(f64::midpoint(before.past_cache, after.past_cache))
+    }
+}
+
 impl Copies {
     /// Reserves `len` bytes.
     pub(crate) fn reserve(client: &Client, len: u64) -> Result<Self> {
@@ -19,9 +35,9 @@ impl Copies {
         Ok(Self { block: client.reserve(&[reserve], Room::Now)?.remove(0), next: 0 })
     }
 
-    /// The rate in GB/s of the better of ordinary and past-the-cache stores, copying each of `sources` in turn, `times`
-    /// times over, to fresh places each time as puts do.
-    pub(crate) fn best(&mut self, sources: &[Vec<u8>], times: usize) -> f64 {
+    /// The rates of ordinary and of past-the-cache stores, copying each of `sources` in turn, `times` times over, to
+    /// other places each time as puts do.
+    pub(crate) fn rates(&mut self, sources: &[Vec<u8>], times: usize) -> Rates {
         let mut plain = |target: *mut u8, source: &[u8]| {
             // SAFETY: `rate` hands out room for the source within the block.
             unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
@@ -30,8 +46,7 @@ impl Copies {
             // SAFETY: as above.
             unsafe { copy_into_shared_memory(target, source) };
         };
-        let plain = self.rate(sources, times, &mut plain);
-        plain.max(self.rate(sources, times, &mut past_cache))
+        Rates { plain: self.rate(sources, times, &mut plain), past_cache: self.rate(sources, times, &mut past_cache) }
     }
 
     fn rate(&mut self, sources: &[Vec<u8>], times: usize, copy: &mut dyn FnMut(*mut u8, &[u8])) -> f64 {

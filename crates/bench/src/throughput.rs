@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use chariot_client::{Client, Put, Room, Transport, Wait};
 use chariot_types::Key;
 
-use crate::copies::Copies;
+use crate::copies::{Copies, Rates};
 use crate::sample::{Round, compared, median};
 use crate::target::Target;
 use crate::{BenchConfig, Row};
@@ -39,11 +39,10 @@ pub(crate) fn measure(target: &Target, config: &BenchConfig, progress: &mut dyn 
         let sources = sources(shape);
         let (mut puts, mut gets) = (Vec::new(), Vec::new());
         for _ in 0..config.rounds {
-            let before = copies.best(&sources, shape.calls);
+            let before = copies.rates(&sources, shape.calls);
             let batches: Vec<_> = (0..shape.calls).map(|_| names.next(shape.count)).collect();
             let put = put_rate(&client, &batches, &sources)?;
-            // The better of two: a reference that was disturbed would flatter.
-            let reference = before.max(copies.best(&sources, shape.calls));
+            let reference = Rates::best_around(before, copies.rates(&sources, shape.calls));
             puts.push(Round { value: put, reference });
             gets.push(Round { value: read_rate(&client, &batches, shape)?, reference });
             delete(&client, &batches)?;
