@@ -7,6 +7,7 @@ Whatever is saved, loaded, evicted, preempted or lost in between: a wrong byte f
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import zlib
@@ -33,6 +34,8 @@ from chariot_ds.vllm import plugin
 from chariot_ds.vllm.connector import ChariotConnector
 
 HEADS, HEAD_SIZE = 2, 4
+KNOWN_REPORTS = {field.name for field in dataclasses.fields(KVConnectorOutput)}
+"""What this version of vLLM takes from a worker after a step."""
 VOCABULARY = 500
 
 
@@ -271,13 +274,13 @@ class PaperEngine:
         connector.start_load_kv(None)
         connector.wait_for_save()
         transfers = connector.get_transfer_results(output.finished_req_ids)
-        told = KVConnectorOutput(
-            finished_sending=transfers.finished_sending,
-            finished_recving=transfers.finished_recving,
-            failed_recving=transfers.failed_recving,
-            invalid_block_ids=connector.get_block_ids_with_load_errors(),
-            kv_connector_worker_meta=connector.build_connector_worker_meta(),
-        )
+        told = {
+            "finished_sending": transfers.finished_sending,
+            "finished_recving": transfers.finished_recving,
+            "failed_recving": transfers.failed_recving,
+            "invalid_block_ids": connector.get_block_ids_with_load_errors(),
+            "kv_connector_worker_meta": connector.build_connector_worker_meta(),
+        }
         stats = connector.get_kv_connector_stats()
         for key, amount in (stats.data if stats else {}).items():
             self.stats[key] = self.stats.get(key, 0) + amount
@@ -293,7 +296,7 @@ class PaperEngine:
             req_ids=names,
             req_id_to_index={name: index for index, name in enumerate(names)},
             sampled_token_ids=sampled,
-            kv_connector_output=told,
+            kv_connector_output=KVConnectorOutput(**{key: told[key] for key in told if key in KNOWN_REPORTS}),
         )
 
     def _range(self, name: str, output: Any) -> tuple[int, int]:

