@@ -9,6 +9,7 @@ LOGS = GENERATED / "logs"
 STAMPS = GENERATED / "stamps"
 WHEELS = GENERATED / "wheels"
 TINY_MODEL = GENERATED / "models" / "tiny"
+HYBRID_MODEL = GENERATED / "models" / "hybrid"
 
 TOOLS_ENVIRONMENT = GENERATED / "tools"
 VLLM_ENVIRONMENT = GENERATED / "vllm"

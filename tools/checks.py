@@ -44,7 +44,17 @@ def count_rust_tests(log: Path) -> str:
 def rust_model() -> str:
     """The protocol of the shared index, in the orders in which its sides can run (loom)."""
     step.run(
-        ["cargo", "test", "--package", "chariot-index", "--lib", "--release", "--target-dir", "target/loom", "protocol"],
+        [
+            "cargo",
+            "test",
+            "--package",
+            "chariot-index",
+            "--lib",
+            "--release",
+            "--target-dir",
+            "target/loom",
+            "protocol",
+        ],
         "rust-model",
         environment={"RUSTFLAGS": "--cfg loom"},
     )

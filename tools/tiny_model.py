@@ -1,11 +1,14 @@
-"""Makes a tiny Qwen2-style model directory: random weights, a tokenizer, a chat template.
+"""Makes a directory with a tiny model: random weights, a tokenizer, a chat template.
+
+Two kinds: `qwen2`, whose layers all attend to every token, and `hybrid`, a Llama whose every other layer attends to a
+sliding window only, so that vLLM keeps its KV cache in two groups with block tables of their own.
 
 Nothing can be fetched from a hub where tests run, and nothing needs to be: the carried bytes and the token-for-token
 comparison are the same for random weights as for trained ones. What the weights must have is an output that depends
 on the whole KV cache and does not sit on near-ties, so that two instances that agree on the KV cache agree on every
 token; the scales below were chosen for that, and tests/e2e/test_model.py checks it.
 
-Runs in vLLM's environment (torch, tokenizers, safetensors): ``python tools/tiny_model.py DIRECTORY``.
+Runs in vLLM's environment (torch, tokenizers, safetensors): ``python tools/tiny_model.py KIND DIRECTORY``.
 """
 
 import json
@@ -26,6 +29,7 @@ KEY_VALUE_HEADS = 2
 HEAD_DIMENSION = HIDDEN // HEADS
 INTERMEDIATE = 512
 MAX_POSITIONS = 16_384
+SLIDING_WINDOW = 96
 
 # Larger than a trained model's: query and key projections make attention pick few tokens, the value path carries what
 # it picked into the output, and the head spreads the logits so that the best token leads by a clear margin.
@@ -46,12 +50,29 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_model(directory: Path) -> None:
+# What config.json says of each kind beyond what all have in common.
+KINDS = {
+    "qwen2": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "use_sliding_window": False,
+    },
+    "hybrid": {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "head_dim": HEAD_DIMENSION,
+        "sliding_window": SLIDING_WINDOW,
+        "layer_types": ["sliding_attention", "full_attention"] * (LAYERS // 2),
+    },
+}
+
+
+def make_model(kind: str, directory: Path) -> None:
     """Writes configuration, tokenizer and weights; the same bytes on every run of one Python and torch version."""
     directory.mkdir(parents=True, exist_ok=True)
     write_tokenizer(directory)
-    write_configuration(directory)
-    save_file(weights(), directory / "model.safetensors", metadata={"format": "pt"})
+    write_configuration(kind, directory)
+    save_file(weights(kind), directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_tokenizer(directory: Path) -> None:
@@ -84,13 +105,11 @@ def write_tokenizer(directory: Path) -> None:
     )
 
 
-def write_configuration(directory: Path) -> None:
+def write_configuration(kind: str, directory: Path) -> None:
     """Writes config.json and generation_config.json (greedy, no sampling defaults that a test would have to undo)."""
     write_json(
         directory / "config.json",
         {
-            "architectures": ["Qwen2ForCausalLM"],
-            "model_type": "qwen2",
             "vocab_size": VOCABULARY,
             "hidden_size": HIDDEN,
             "intermediate_size": INTERMEDIATE,
@@ -102,17 +121,17 @@ def write_configuration(directory: Path) -> None:
             "rms_norm_eps": 1e-6,
             "rope_theta": 1_000_000.0,
             "tie_word_embeddings": False,
-            "use_sliding_window": False,
             "attention_dropout": 0.0,
             "bos_token_id": 0,
             "eos_token_id": 2,
             "torch_dtype": "float32",
-        },
+        }
+        | KINDS[kind],
     )
     write_json(directory / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 2, "do_sample": False})
 
 
-def weights() -> dict[str, torch.Tensor]:
+def weights(kind: str) -> dict[str, torch.Tensor]:
     """Random weights from a fixed seed, each scaled to keep the variance of its input."""
     generator = torch.Generator().manual_seed(SEED)
 
@@ -144,7 +163,8 @@ def weights() -> dict[str, torch.Tensor]:
             f"{name}.mlp.up_proj.weight": matrix(INTERMEDIATE, HIDDEN, FEED_FORWARD_SCALE),
             f"{name}.mlp.down_proj.weight": matrix(HIDDEN, INTERMEDIATE, FEED_FORWARD_SCALE),
         }
-    return tensors
+    has_bias = kind == "qwen2"
+    return {name: tensor for name, tensor in tensors.items() if has_bias or not name.endswith(".bias")}
 
 
 def write_json(path: Path, value: object) -> None:
@@ -153,4 +173,4 @@ def write_json(path: Path, value: object) -> None:
 
 
 if __name__ == "__main__":
-    make_model(Path(sys.argv[1]))
+    make_model(sys.argv[1], Path(sys.argv[2]))

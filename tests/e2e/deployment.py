@@ -1,12 +1,18 @@
 """What the end-to-end tests talk to: prefill, decode and plain vLLM, a worker, a proxy; and how to compare them."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.checkout import TINY_MODEL
 from tools.services.data_worker import DataWorker, start_worker
+from tools.services.ports import HOST, free_ports
+from tools.services.proxy import start_proxy
 from tools.services.service import Service
+from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
 from tools.traffic.openai_client import Completion, Prompt, complete
 from tools.traffic.step_log import Computed, StepLog
 
@@ -26,7 +32,7 @@ WORKER_FLAGS = ("--shared_memory_size_mb", "512")
 
 @dataclass
 class Deployment:
-    """One prefill and one decode instance behind a proxy, with a plain instance that knows the right answers."""
+    """One prefill and one decode instance behind a proxy, with an instance that knows the right answers: `plain`."""
 
     worker: DataWorker
     prefill: Service
@@ -45,6 +51,47 @@ class Deployment:
     def expected(self, prompts: Sequence[Prompt], **fields: object) -> list[tuple[int, ...]]:
         """The tokens of the plain instance."""
         return [item.token_ids for item in at_once(self.plain.url, prompts, **fields)]
+
+
+@contextmanager
+def start_pair(
+    name: str,
+    logs: Path,
+    *,
+    model: Path = TINY_MODEL,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Deployment]:
+    """A deployment of another kind, without a plain instance.
+
+    A producer loads nothing, so prefill's own answers are plain vLLM's and save a third engine.
+    """
+    worker_port, prefill_port, decode_port, proxy_port = free_ports(4)
+    with ExitStack() as cleanup:
+
+        def engine(side: str, port: int, role: str) -> Service:
+            options = VllmOptions(
+                port=port,
+                model=model,
+                kv_transfer=chariot_transfer(role),
+                arguments=(*ENGINE_FLAGS, *arguments),
+                environment={"DS_WORKER_ADDR": worker.address, **(environment or {})},
+            )
+            service = start_vllm(f"{name}-{side}", options, logs)
+            cleanup.callback(service.stop)
+            return service
+
+        worker = start_worker(f"{HOST}:{worker_port}", logs / name, *WORKER_FLAGS)
+        # Looked up at the end: a test may have put another worker in the first one's place.
+        cleanup.callback(lambda: running.worker.stop())
+        prefill = engine("prefill", prefill_port, "kv_producer")
+        decode = engine("decode", decode_port, "kv_consumer")
+        proxy = start_proxy(proxy_port, prefill_port, decode_port, logs / name)
+        cleanup.callback(proxy.stop)
+        running = Deployment(worker, prefill, decode, plain=prefill, proxy=proxy)
+        for service in (prefill, decode, proxy):
+            service.wait_healthy()
+        yield running
 
 
 @dataclass(frozen=True)
@@ -76,6 +123,19 @@ def at_once(
     """All prompts in flight together, each answered whole."""
     with ThreadPoolExecutor(len(prompts)) as pool:
         return list(pool.map(lambda prompt: complete(url, prompt, output_tokens, **fields), prompts))
+
+
+def wait_until_carried(deployment: Deployment, fresh_prompt: Callable[[int], list[int]], seconds: float = 20) -> None:
+    """Sends prompts until decode loads one; each answer on the way must be right as well."""
+    deadline = time.monotonic() + seconds
+    while True:
+        prompt = fresh_prompt(100)
+        carried = deployment.through_proxy([prompt])
+        assert carried.tokens == deployment.expected([prompt])
+        if carried.computed.prompt_tokens == 1:
+            return
+        assert time.monotonic() < deadline, f"nothing was loaded for {seconds:.0f} s after the worker came back"
+        time.sleep(0.2)
 
 
 def assert_carried(deployment: Deployment, prompts: Sequence[Prompt], **fields: object) -> Answer:

@@ -3,7 +3,16 @@
 import pytest
 
 from conftest import FreshPrompt
-from deployment import BLOCK_TOKENS, KV_BYTES_PER_TOKEN, MAX_BATCHED_TOKENS, OUTPUT_TOKENS, Deployment, assert_carried
+from deployment import (
+    BLOCK_TOKENS,
+    KV_BYTES_PER_TOKEN,
+    MAX_BATCHED_TOKENS,
+    OUTPUT_TOKENS,
+    Deployment,
+    answer,
+    assert_carried,
+    at_once,
+)
 from tools.traffic.metrics import external_hits
 from tools.traffic.openai_client import post, stream
 from tools.traffic.step_log import StepLog
@@ -58,6 +67,18 @@ def test_a_prefix_that_prefill_has_cached_is_carried_all_the_same(
     steps = StepLog(deployment.prefill.log)
     assert_carried(deployment, [prefix + fresh_prompt(90)])
     assert steps.computed().prompt_tokens < shared, "prefill was meant to find the prefix in its own cache"
+
+
+@pytest.mark.parametrize("shared", [5 * BLOCK_TOKENS, 5 * BLOCK_TOKENS + 9])
+def test_a_prompt_that_begins_as_a_saved_one_is_loaded_that_far(
+    deployment: Deployment, fresh_prompt: FreshPrompt, shared: int
+) -> None:
+    prefix = fresh_prompt(shared)
+    at_once(deployment.prefill.url, [prefix], output_tokens=1)
+    prompt = prefix + fresh_prompt(70)
+    carried = answer(deployment.decode.url, deployment.decode, [prompt])
+    assert carried.tokens == deployment.expected([prompt])
+    assert carried.computed.prompt_tokens == 70 + shared % BLOCK_TOKENS
 
 
 def test_a_prompt_sent_twice_costs_decode_one_token_again(deployment: Deployment, fresh_prompt: FreshPrompt) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from conftest import FreshPrompt
-from deployment import Deployment, assert_carried
+from deployment import Deployment, assert_carried, wait_until_carried
 
 
 def test_requests_outlive_a_killed_worker_and_use_the_next_one(
@@ -32,16 +32,3 @@ def test_requests_outlive_a_killed_worker_and_use_the_next_one(
     deployment.restart_worker(logs)
     wait_until_carried(deployment, fresh_prompt)
     assert_carried(deployment, [fresh_prompt(250)])
-
-
-def wait_until_carried(deployment: Deployment, fresh_prompt: FreshPrompt, seconds: float = 20) -> None:
-    """Sends prompts until decode loads one; each answer on the way must be right as well."""
-    deadline = time.monotonic() + seconds
-    while True:
-        prompt = fresh_prompt(100)
-        carried = deployment.through_proxy([prompt])
-        assert carried.tokens == deployment.expected([prompt])
-        if carried.computed.prompt_tokens == 1:
-            return
-        assert time.monotonic() < deadline, f"nothing was loaded for {seconds:.0f} s after the worker came back"
-        time.sleep(0.2)

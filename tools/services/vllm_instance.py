@@ -26,6 +26,7 @@ class VllmOptions:
     """What differs between the instances of a test."""
 
     port: int
+    model: Path = TINY_MODEL
     kv_transfer: Mapping[str, object] | None = None
     kv_cache: str = "128M"
     served_names: Sequence[str] = (SERVED_NAME,)
@@ -36,7 +37,7 @@ class VllmOptions:
 def start_vllm(name: str, options: VllmOptions, logs: Path, *, outlives_parent: bool = False) -> Service:
     """Starts an instance and returns at once; `wait_healthy` on the result waits for it."""
     command: list[str | Path] = [
-        VLLM, "serve", TINY_MODEL,
+        VLLM, "serve", options.model,
         "--host", HOST,
         "--port", str(options.port),
         "--served-model-name", *options.served_names,

@@ -1,0 +1,62 @@
+"""Two ranks a side: each saves and loads its own shard of every block, and a block is there when both are."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import FreshPrompt
+from deployment import BLOCK_TOKENS, MAX_BATCHED_TOKENS, Deployment, assert_carried, start_pair
+from tools.services.service import Service
+from tools.session import session_members
+
+RANKS = 2
+
+
+@pytest.fixture(scope="module")
+def pair(logs: Path) -> Iterator[Deployment]:
+    """A deployment whose engines have two ranks each."""
+    arguments = ("--tensor-parallel-size", str(RANKS))
+    # vLLM wants to bind each rank to a memory node of its own, which a small machine has not.
+    with start_pair(
+        "tensor-parallel", logs, arguments=arguments, environment={"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    ) as running, without_leftovers([running.prefill, running.decode]):  # fmt: skip
+        yield running
+
+
+@contextmanager
+def without_leftovers(engines: list[Service]) -> Iterator[None]:
+    """Removes the shared memory through which the ranks of an engine talk, and which vLLM leaves behind."""
+    mapped = {
+        Path(line.split()[-1])
+        for engine in engines
+        for process in session_members(engine.process.pid)
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines()
+        if "/dev/shm/vllm_dist_" in line
+    }
+    try:
+        yield
+    finally:
+        for engine in engines:
+            engine.stop()
+        for path in mapped:
+            path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("tokens", [BLOCK_TOKENS + 1, MAX_BATCHED_TOKENS + 300])
+def test_a_prompt_is_carried(pair: Deployment, fresh_prompt: FreshPrompt, tokens: int) -> None:
+    assert_carried(pair, [fresh_prompt(tokens)])
+
+
+def test_prompts_at_once_are_carried(pair: Deployment, fresh_prompt: FreshPrompt) -> None:
+    assert_carried(pair, [fresh_prompt(tokens) for tokens in (40, 200, 500)])
+
+
+def test_every_rank_has_a_connection_of_its_own(pair: Deployment) -> None:
+    sessions = pair.worker.status()["sessions"]
+    assert isinstance(sessions, list)
+    processes = {session["pid"] for session in sessions if "rank" in session["name"]}
+    assert len(processes) == 2 * RANKS
+    assert os.getpid() not in processes
