@@ -95,6 +95,7 @@ def test_an_image_changes_no_block_before_it() -> None:
     ]
 
 
+@pytest.mark.timeout(300)  # Two processes import vLLM, perhaps for the first time.
 def test_keys_are_the_same_in_processes_of_other_hash_seeds(model: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from paper_engine import Options, make_config;"

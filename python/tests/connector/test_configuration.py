@@ -17,6 +17,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 from chariot_ds.vllm import plugin
 from chariot_ds.vllm.connector import ChariotConnector
 from chariot_ds.vllm.settings import Settings
+from chariot_ds.vllm.stats import COUNTERS
 
 GUIDE = {"kv_connector": "ChariotConnector", "kv_role": "kv_producer", "kv_rank": 0, "kv_parallel_size": 2}
 
@@ -93,6 +94,12 @@ def test_the_address_comes_from_the_environment_unless_it_is_configured() -> Non
 def test_what_cannot_be_meant_is_refused_with_a_hint(extra: dict[str, Any], hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         Settings.read(extra, {})
+
+
+def test_every_setting_and_metric_is_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "connector.md").read_text()
+    assert [name for name in Settings.__dataclass_fields__ if f"`chariot.{name}`" not in text] == []
+    assert [name for name in COUNTERS if f"_{name}_" not in text] == []
 
 
 def test_a_wrong_address_is_refused_when_vllm_starts(model: Path) -> None:
