@@ -14,7 +14,7 @@ from chariot_ds.status import SessionStatus, Status
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="needs mypy")
-def test_the_stubs_describe_the_native_module() -> None:
+def test_the_stubs_describe_the_native_module(tmp_path: Path) -> None:
     here = Path(__file__).parent
     checked = subprocess.run(
         [
@@ -22,7 +22,8 @@ def test_the_stubs_describe_the_native_module() -> None:
             "--mypy-config-file", here / "stubtest.ini",
             "--allowlist", here / "stubtest_allowlist.txt", "--ignore-unused-allowlist",
         ],
-        cwd=here.parent, capture_output=True, text=True, check=False,
+        # Not beside the sources, which have no compiled module and would be taken for the package.
+        cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
