@@ -10,6 +10,8 @@ import pytest
 from paper_engine import VOCABULARY, Group, PaperEngine
 from worker import Worker, wait_for
 
+import chariot_ds
+from chariot_ds._native import shard_key
 from chariot_ds.vllm import compat
 
 MakeEngine = Callable[..., PaperEngine]
@@ -198,15 +200,23 @@ def test_a_block_that_went_before_it_was_loaded_is_computed(
     prefill.add("saved", tokens(300))
     prefill.run()
     decode.add("bereft", tokens(300), outputs=5)
-    # The worker goes after the lookup and before the load.
+    # The blocks go after the lookup and before the load.
     planned = decode.scheduler.schedule()
-    own_worker.kill()
+    with chariot_ds.Client(own_worker.address) as client:
+        assert client.delete_many(loaded_keys(decode, planned)) > 0
     decode._update_tables(planned)
     results = [decode._run_rank(rank, planned.kv_connector_metadata, planned) for rank in decode.ranks]
     decode.scheduler.update_from_output(planned, decode.aggregator.aggregate(results))
     decode.run()
     assert decode.computed["bereft"] == 300
     assert decode.stats["failed_blocks"] > 0
+
+
+def loaded_keys(each: PaperEngine, planned: Any) -> list[chariot_ds.Key]:
+    """The keys of all shards that a step is about to load."""
+    shards = [rank.connector.get_handshake_metadata().groups for rank in each.ranks]
+    blocks = [block for load in planned.kv_connector_metadata.loads for block in load.blocks]
+    return [chariot_ds.Key(shard_key(groups[block.group], block.key)) for groups in shards for block in blocks]
 
 
 def test_vllm_runs_on_without_the_worker_and_with_it_again(engine: MakeEngine, own_worker: Worker) -> None:
