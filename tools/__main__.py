@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tools import bench, checks, clean, demo, interrupt, running, step, test
 from tools.failure import Failure
+from tools.peers import comparison
 from tools.vllm_environment import ensure_model, ensure_vllm, pin_requirements
 from tools.wheel import build_binary, ensure_wheel
 
@@ -101,7 +102,7 @@ def run_bench(arguments: argparse.Namespace, steps: step.Steps) -> None:
     require(steps.take("dscli", build_binary))
     require(steps.take("bench", lambda: bench.run_bench(arguments.json)))
     if arguments.peers:
-        require(steps.take("peers", bench.run_peers))
+        require(steps.take("peers", lambda: comparison.run_peers(arguments.json)))
 
 
 def run_fuzz(arguments: argparse.Namespace, steps: step.Steps) -> None:

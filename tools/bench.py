@@ -17,8 +17,3 @@ def run_bench(json_file: Path | None) -> str:
     if code != 0:
         raise Failure(f"`dscli bench` ended with code {code}")
     return f"rows in {json_file}" if json_file else "passed"
-
-
-def run_peers() -> str:
-    """Measures what can be installed of the peers."""
-    raise Failure("`./dev bench --peers` is not there yet")

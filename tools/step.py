@@ -85,8 +85,12 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     directory: Path = ROOT,
+    seconds: float | None = None,
 ) -> None:
-    """Runs `command` with its output in `.dev/logs/<log>.log`; a sign of life now and then; the tail when it fails."""
+    """Runs `command` with its output in `.dev/logs/<log>.log`; a sign of life now and then; the tail when it fails.
+
+    What runs for longer than `seconds` is ended and has failed.
+    """
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / f"{log}.log"
     with path.open("wb") as output:
@@ -100,20 +104,27 @@ def run(
             start_new_session=True,
         )
         with heartbeat(path):
-            code = wait_or_end(process)
+            code = wait_or_end(process, seconds)
+    if code is None:
+        raise Failure(f"`{named(command)}` was ended after {seconds:.0f} s", f"its log is {path.relative_to(ROOT)}")
     if code != 0:
         print(tail(path), file=sys.stderr)
-        raise Failure(
-            f"`{' '.join(Path(word).name if index == 0 else str(word) for index, word in enumerate(command))}` "
-            f"ended with code {code}",
-            f"the whole log is {path.relative_to(ROOT)}",
-        )
+        raise Failure(f"`{named(command)}` ended with code {code}", f"the whole log is {path.relative_to(ROOT)}")
 
 
-def wait_or_end(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the process; an interrupt ends it and its children before it goes on."""
+def named(command: Sequence[str | Path]) -> str:
+    """The command for a person: its program without the folder."""
+    return " ".join([Path(command[0]).name, *map(str, command[1:])])
+
+
+def wait_or_end(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
+    """Waits for the process; an interrupt, or the end of its time, ends it and its children. None for the latter."""
     try:
-        return process.wait()
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        end_session(process.pid)
+        process.wait()
+        return None
     except BaseException:
         end_session(process.pid)
         process.wait()

@@ -2,6 +2,7 @@
 
 import ctypes
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from typing import Self
 
 from tools import step
 from tools.failure import Failure
+from tools.services.ports import HOST
 from tools.session import end_session, signal_session
 
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -35,6 +37,7 @@ class Service:
         environment: Mapping[str, str],
         url: str,
         outlives_parent: bool = False,
+        directory: Path | None = None,
     ) -> None:
         self.name = name
         self.url = url
@@ -43,8 +46,8 @@ class Service:
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [str(word) for word in command],
-                # Whatever a server writes into its working directory stays among the logs.
-                cwd=log.parent,
+                # Whatever a server writes into its working directory stays among the logs, unless it has a place.
+                cwd=directory or log.parent,
                 env=step.clean_environment() | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -88,6 +91,12 @@ class Service:
         """SIGTERM, time to clean up, then SIGKILL to whatever of the session is left."""
         end_session(self.process.pid)
         self.process.wait()
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens on a port of the loopback interface."""
+    with socket.socket() as caller:
+        return caller.connect_ex((HOST, port)) == 0
 
 
 def answers(url: str) -> bool:
