@@ -22,6 +22,7 @@ mod local;
 mod mailbox;
 mod options;
 mod pending;
+mod reader;
 mod regions;
 mod riders;
 mod touched;
