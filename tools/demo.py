@@ -21,6 +21,7 @@ from tools.services.data_worker import DataWorker
 from tools.traffic.openai_client import Completion, post, stream, tokenize
 from tools.traffic.prompts import Tokenize, prompt
 from tools.traffic.step_log import StepLog
+from tools.vllm_environment import locked
 
 GUIDE_PROMPT = "who is the presiden of the united states?"
 
@@ -46,8 +47,8 @@ class Row:
 
 def run_demo(json_file: Path | None, *, keep: bool) -> str:
     """Runs the whole demo. Tools, model and wheel must be there."""
-    running.end_leftovers()
-    with ExitStack() as cleanup:
+    with locked("the demo"), ExitStack() as cleanup:
+        running.end_leftovers()
         deployment = start_deployment(cleanup, outlives_parent=keep)
         show_guide_request(deployment)
         rows = measure(deployment)
@@ -60,7 +61,7 @@ def run_demo(json_file: Path | None, *, keep: bool) -> str:
             cleanup.pop_all()
             step.say("left running; `./dev demo --stop` ends it")
             print(curl_line(deployment.proxy.url), flush=True)
-    return f"{len(rows)} prompt lengths, {AT_ONCE} at once"
+    return f"{len(PROMPT_LENGTHS)} prompts alone, {AT_ONCE} at once"
 
 
 def show_guide_request(deployment: Deployment) -> None:

@@ -8,7 +8,7 @@ from tools.checkout import LOGS
 from tools.services.data_worker import DataWorker, start_worker
 from tools.services.ports import HOST, preferred_or_free
 from tools.services.proxy import start_proxy
-from tools.services.service import Service
+from tools.services.service import Service, stop_together
 from tools.services.vllm_instance import SERVED_NAME, VllmOptions, chariot_transfer, start_vllm
 
 # The model's name in the guide: the tiny model answers to it too, so that the guide's curl works as it stands.
@@ -46,6 +46,8 @@ def start_deployment(cleanup: ExitStack, *, outlives_parent: bool) -> Deployment
     cleanup.callback(worker.stop)
     running.record_worker(worker.address, worker.process_id)
     print(worker.ok_line, flush=True)
+    services: list[Service] = []
+    cleanup.callback(stop_together, services)
 
     def vllm(name: str, port: int, role: str | None) -> Service:
         options = VllmOptions(
@@ -57,7 +59,7 @@ def start_deployment(cleanup: ExitStack, *, outlives_parent: bool) -> Deployment
             environment={"DS_WORKER_ADDR": worker.address},
         )
         service = start_vllm(name, options, DEMO_LOGS, outlives_parent=outlives_parent)
-        cleanup.callback(service.stop)
+        services.append(service)
         running.record_session(name, service.process.pid)
         return service
 
@@ -69,7 +71,7 @@ def start_deployment(cleanup: ExitStack, *, outlives_parent: bool) -> Deployment
         service.wait_healthy()
         step.note(f"{service.name} answers at {service.url}")
     proxy = start_proxy(proxy_port, prefill_port, decode_port, DEMO_LOGS, outlives_parent=outlives_parent)
-    cleanup.callback(proxy.stop)
+    services.append(proxy)
     running.record_session("proxy", proxy.process.pid)
     proxy.wait_healthy(30)
     step.note(f"proxy answers at {proxy.url}")

@@ -83,7 +83,7 @@ def ensure_model_of_kind(kind: str, directory: Path) -> str:
 def locked(name: str) -> Iterator[None]:
     """Keeps a second ./dev in the same checkout from making the same thing at the same time."""
     GENERATED.mkdir(exist_ok=True)
-    descriptor = os.open(GENERATED / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(GENERATED / f"{name.replace(' ', '-')}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from tools.checkout import LOGS
 from tools.services.data_worker import start_worker
 from tools.services.ports import HOST, free_ports
 from tools.services.proxy import start_proxy
-from tools.services.service import Service
+from tools.services.service import Service, stop_together
 from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
 from tools.traffic.prompts import token_ids
 
@@ -45,6 +45,7 @@ def deployment(logs: Path) -> Iterator[Deployment]:
     """One of everything, started together; the engines' load failure policy is vLLM's default."""
     worker_port, prefill_port, decode_port, plain_port, proxy_port = free_ports(5)
     with ExitStack() as cleanup:
+        services: list[Service] = []
 
         def engine(name: str, port: int, role: str | None) -> Service:
             options = VllmOptions(
@@ -54,11 +55,14 @@ def deployment(logs: Path) -> Iterator[Deployment]:
                 environment={"DS_WORKER_ADDR": address},
             )
             service = start_vllm(name, options, logs)
-            cleanup.callback(service.stop)
+            services.append(service)
             return service
 
         address = f"{HOST}:{worker_port}"
         worker = start_worker(address, logs, *WORKER_FLAGS)
+        # Whichever worker is at the address by then: a test may have put another one in its place.
+        cleanup.callback(worker.stop)
+        cleanup.callback(stop_together, services)
         running = Deployment(
             worker=worker,
             prefill=engine("prefill", prefill_port, "kv_producer"),
@@ -66,9 +70,7 @@ def deployment(logs: Path) -> Iterator[Deployment]:
             plain=engine("plain", plain_port, None),
             proxy=start_proxy(proxy_port, prefill_port, decode_port, logs),
         )
-        cleanup.callback(running.proxy.stop)
-        # Looked up at the end: a test may have put another worker in the first one's place.
-        cleanup.callback(lambda: running.worker.stop())
-        for service in (running.prefill, running.decode, running.plain, running.proxy):
+        services.append(running.proxy)
+        for service in services:
             service.wait_healthy()
         yield running

@@ -11,7 +11,7 @@ from tools.checkout import TINY_MODEL
 from tools.services.data_worker import DataWorker, start_worker
 from tools.services.ports import HOST, free_ports
 from tools.services.proxy import start_proxy
-from tools.services.service import Service
+from tools.services.service import Service, stop_together
 from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
 from tools.traffic.openai_client import Completion, Prompt, complete
 from tools.traffic.step_log import Computed, StepLog
@@ -68,6 +68,7 @@ def start_pair(
     """
     worker_port, prefill_port, decode_port, proxy_port = free_ports(4)
     with ExitStack() as cleanup:
+        services: list[Service] = []
 
         def engine(side: str, port: int, role: str) -> Service:
             options = VllmOptions(
@@ -78,18 +79,19 @@ def start_pair(
                 environment={"DS_WORKER_ADDR": worker.address, **(environment or {})},
             )
             service = start_vllm(f"{name}-{side}", options, logs)
-            cleanup.callback(service.stop)
+            services.append(service)
             return service
 
         worker = start_worker(f"{HOST}:{worker_port}", logs / name, *WORKER_FLAGS)
-        # Looked up at the end: a test may have put another worker in the first one's place.
-        cleanup.callback(lambda: running.worker.stop())
+        # Whichever worker is at the address by then: a test may have put another one in its place.
+        cleanup.callback(worker.stop)
+        cleanup.callback(stop_together, services)
         prefill = engine("prefill", prefill_port, "kv_producer")
         decode = engine("decode", decode_port, "kv_consumer")
         proxy = start_proxy(proxy_port, prefill_port, decode_port, logs / name)
-        cleanup.callback(proxy.stop)
+        services.append(proxy)
         running = Deployment(worker, prefill, decode, plain=prefill, proxy=proxy)
-        for service in (prefill, decode, proxy):
+        for service in services:
             service.wait_healthy()
         yield running
 

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -91,6 +92,12 @@ class Service:
         """SIGTERM, time to clean up, then SIGKILL to whatever of the session is left."""
         end_session(self.process.pid)
         self.process.wait()
+
+
+def stop_together(services: Sequence[Service]) -> None:
+    """Stops all at once: an engine that is still loading takes some seconds to notice."""
+    with ThreadPoolExecutor(max(1, len(services))) as pool:
+        list(pool.map(Service.stop, services))
 
 
 def accepts(port: int) -> bool:
