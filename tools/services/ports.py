@@ -7,6 +7,9 @@ from tools import step
 
 HOST = "127.0.0.1"
 
+CLAIMS: list[socket.socket] = []
+"""Open as long as this process runs."""
+
 
 def is_free(port: int) -> bool:
     """Whether a server could listen there now."""
@@ -32,11 +35,26 @@ def free_ports(count: int) -> list[int]:
             item.close()
 
 
+def claim(port: int) -> bool:
+    """Keeps other checkouts' demos off a port until this process ends; whether none of them was first.
+
+    An engine listens only when it has loaded, and then it would share the port with another's engine.
+    """
+    holder = socket.socket(socket.AF_UNIX)
+    try:
+        holder.bind(f"\0chariot-demo-port-{port}")
+    except OSError:
+        holder.close()
+        return False
+    CLAIMS.append(holder)
+    return True
+
+
 def preferred_or_free(preferred: Sequence[int]) -> list[int]:
-    """The wanted ports, each replaced by a free one, and said aloud, where something else listens."""
+    """The wanted ports, each replaced by a free one, and said aloud, where something else listens or soon will."""
     chosen = []
     for port in preferred:
-        if is_free(port):
+        if is_free(port) and claim(port):
             chosen.append(port)
         else:
             [other] = free_ports(1)
