@@ -8,5 +8,5 @@ body="$(python3 -c '
 import json, sys
 print(json.dumps({"model": sys.argv[1], "prompt": sys.argv[2], "max_tokens": 50, "temperature": 0}))
 ' "$MODEL" "$prompt")"
-curl -X POST -s "http://127.0.0.1:$PROXY_PORT/v1/completions" -H "Content-Type: application/json" -d "$body"
+curl -X POST -sS --fail-with-body "http://127.0.0.1:$PROXY_PORT/v1/completions" -H "Content-Type: application/json" -d "$body"
 echo
