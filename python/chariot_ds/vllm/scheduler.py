@@ -210,8 +210,21 @@ class Scheduler:
             if present < len(blocks):
                 hit = self._aligned(blocks[present][0] - 1)
         if windowed and hit > start:
+            if hit == total and self._lets_go_too_early(windowed, total):
+                hit = self._aligned(total - 1)
             hit = self._longest_windowed_hit(tracked, windowed, start, hit)
         return hit
+
+    def _lets_go_too_early(self, windowed: list[int], total: int) -> bool:
+        """Whether vLLM, told that all of `total` tokens are loaded, frees a block that the last one looks back on.
+
+        It frees what the window has passed for the token after the last, and then computes the last again.
+        """
+        return any(
+            total >= (self._groups[index].window or 0)
+            and (total - (self._groups[index].window or 0) + 1) % self._groups[index].block_size == 0
+            for index in windowed
+        )
 
     def _longest_windowed_hit(self, tracked: Tracked, windowed: list[int], start: int, hit: int) -> int:
         """The longest hit of at most `hit` tokens for which sliding windows have all that they look back on."""
