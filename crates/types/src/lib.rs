@@ -6,8 +6,10 @@ mod address;
 mod chain;
 mod extent;
 mod key;
+mod member;
 
 pub use address::{AddressError, WorkerAddress};
 pub use chain::{KeyChain, Namespace};
 pub use extent::{Carved, Extent};
 pub use key::{Key, KeyError};
+pub use member::{Member, RunId, RunIdError};
