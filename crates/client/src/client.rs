@@ -200,6 +200,14 @@ impl Client {
         self.call("delete", &Request::Delete(keys), done).map(|count| count as usize)
     }
 
+    /// Has the worker carry these blocks, whole or as they grow, to the worker at `to`, before anyone asks for them there.
+    /// Does not wait. What the worker does not have is passed over, and so is all of it when there is no such worker in
+    /// its cluster: whoever needs the blocks finds them without this, only later.
+    pub fn forward(&self, to: &WorkerAddress, keys: &[Key]) -> Result<(), ClientError> {
+        check_batch(keys.len())?;
+        self.connection()?.tell(&Request::Forward { to: &to.to_string(), keys })
+    }
+
     /// How the worker is.
     pub fn status(&self) -> Result<Status, ClientError> {
         self.call("status", &Request::Status, |reply, _| match reply {

@@ -27,6 +27,7 @@
 //!                                              <-     Blocks [ { state, block, extent, len, readable } ... ]
 //!   (reads the bytes where they lie)
 //!   Release [ block ... ]                      ->                                    one way; of none: look at my pins
+//!   Forward { to } [ key ... ]                 ->                                    one way: carry these to that worker
 //! ```
 //!
 //! A request with the id 0 is one way. Replies carry the id of their request and come in any order: a `Get` that waits

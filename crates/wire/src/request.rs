@@ -1,7 +1,7 @@
 //! [`Request`]: what a client says.
 
 use chariot_types::{Extent, Key};
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::{MAX_BATCH, MAX_NAME, MAX_WAIT_MICROS};
@@ -89,6 +89,14 @@ pub enum Request<'a> {
     Seal(&'a [U64]),
     /// One way: growing blocks will never be whole.
     Abandon(&'a [U64]),
+    /// One way: carry these blocks to another worker of the cluster, whole or as they grow, ahead of need. What is not
+    /// here is passed over.
+    Forward {
+        /// The other worker's address, as it registered.
+        to: &'a str,
+        /// The blocks' keys.
+        keys: &'a [Key],
+    },
     /// Answered by [`Reply::Done`](crate::Reply::Done) once everything one-way before it has been done.
     Flush,
     /// Withdraws these keys; answered by [`Reply::Done`](crate::Reply::Done) with how many there were.
@@ -150,6 +158,7 @@ mod kind {
     pub(super) const PUT_INLINE: u16 = 17;
     pub(super) const CREATE_INLINE: u16 = 18;
     pub(super) const STATUS: u16 = 19;
+    pub(super) const FORWARD: u16 = 20;
 }
 
 impl<'a> Request<'a> {
@@ -175,6 +184,7 @@ impl<'a> Request<'a> {
             Self::PutInline { .. } => kind::PUT_INLINE,
             Self::CreateInline { .. } => kind::CREATE_INLINE,
             Self::Status => kind::STATUS,
+            Self::Forward { .. } => kind::FORWARD,
         }
     }
 
@@ -204,6 +214,11 @@ impl<'a> Request<'a> {
             Self::Create(blocks) => add(blocks.as_bytes()),
             Self::Advance(slots) => add(slots.as_bytes()),
             Self::Flush | Self::Status => {}
+            Self::Forward { to, keys } => {
+                add(U16::new(u16::try_from(to.len()).expect("an address is shorter than that")).as_bytes());
+                add(to.as_bytes());
+                add(keys.as_bytes());
+            }
             Self::PutInline { wait, blocks } => {
                 add(U64::new(*wait).as_bytes());
                 add(blocks.as_bytes());
@@ -263,6 +278,12 @@ impl<'a> Request<'a> {
                 }
             }
             kind::STATUS => fixed::<()>("status", body).map(|()| Self::Status)?,
+            kind::FORWARD => {
+                let (len, rest) = U16::ref_from_prefix(body).map_err(|_| bad("forward", body))?;
+                let (to, keys) = rest.split_at_checked(len.get().into()).ok_or_else(|| bad("forward", body))?;
+                let to = std::str::from_utf8(to).map_err(|_| bad("forward", body))?;
+                Self::Forward { to, keys: batch("forward", keys)? }
+            }
             kind => return Err(WireError::UnknownKind { kind }),
         })
     }

@@ -80,6 +80,7 @@ proptest! {
             Request::PutInline { wait, blocks: &blocks },
             Request::CreateInline { wait, blocks: &inline },
             Request::Status,
+            Request::Forward { to: "node-3:31501", keys: &keys },
         ] {
             assert_request_round_trips(&request, id);
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use chariot_pool::{BlockId, CreateRecord, GrantAsk, Lookup, Misuse, PinWhat, PutRecord, SlotId};
-use chariot_types::Key;
+use chariot_types::{Key, WorkerAddress};
 use chariot_wire::{GetWhat, Header, Reply, Request};
 use zerocopy::little_endian::U64;
 
@@ -94,6 +94,11 @@ impl Session {
                 self.forget_slots(slots);
                 self.change_each(slots, |state, slot| state.pool.abandon(self.owner, SlotId(slot.get())))
                     .map_err(misuse)?;
+            }
+            Request::Forward { to, .. } => {
+                if to.parse::<WorkerAddress>().is_err() {
+                    return Err(End::OutOfPlace { request: id, what: "a forward to what is no address" });
+                }
             }
             Request::Flush => self.outbound.reply(id, &Reply::Done { count: 0 }),
             Request::Delete(keys) => {
