@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use chariot_proxy::{InstanceAddress, Proxy, ProxyConfig, ProxyError};
-use clap::Args;
+use chariot_proxy::{Dispatch, InstanceAddress, Proxy, ProxyConfig, ProxyError};
+use chariot_types::WorkerAddress;
+use clap::{Args, ValueEnum};
 use tokio::sync::oneshot;
 
 use crate::ending::Ending;
@@ -34,6 +35,14 @@ pub(crate) struct RunProxy {
     /// Ports of decode instances; may be repeated
     #[arg(long, alias = "decoder-ports", num_args = 1.., value_name = "PORT", required = true)]
     decoder_port: Vec<u16>,
+    /// The data worker on a decode instance's node: one for all, or one for each --decoder-port in their order. Prefill's
+    /// data worker then sends each layer there while the next is computed; without it, decode's worker fetches the KV
+    /// cache when decode asks for it
+    #[arg(long, alias = "decoder-workers", num_args = 1.., value_name = "HOST:PORT")]
+    decoder_worker: Vec<WorkerAddress>,
+    /// When decode is asked
+    #[arg(long, value_enum, default_value_t = When::Sequential)]
+    dispatch: When,
     /// Seconds for prefill; after that, decode computes the prompt
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     prefill_timeout: Option<u64>,
@@ -47,11 +56,21 @@ pub(crate) struct RunProxy {
     level: log::Level,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum When {
+    /// When prefill has answered
+    Sequential,
+    /// Together with prefill: decode loads the KV cache as it comes, and is ready when the last layer is. Should prefill
+    /// fail, decode is asked anew and computes the prompt itself
+    Concurrent,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   dscli proxy --prefiller-port 8100 --decoder-port 8200
   dscli proxy --host 0.0.0.0 --port 8000 --prefiller-host 10.0.0.1 --prefiller-port 8100 --prefiller-port 8101 \\
-      --decoder-host 10.0.0.2 --decoder-host 10.0.0.3 --decoder-port 8200
+      --decoder-host 10.0.0.2 --decoder-host 10.0.0.3 --decoder-port 8200 \\
+      --decoder-worker 10.0.0.2:31501 --decoder-worker 10.0.0.3:31501 --dispatch concurrent
 
 Then send requests to it: curl http://localhost:8000/v1/completions -H \"Content-Type: application/json\" -d '{...}'";
 
@@ -68,6 +87,11 @@ impl RunProxy {
         let prefill = InstanceAddress::pair(&self.prefiller_host, &self.prefiller_port)?;
         let decode = InstanceAddress::pair(&self.decoder_host, &self.decoder_port)?;
         let mut config = ProxyConfig { host: self.host.clone(), port: self.port, ..ProxyConfig::new(prefill, decode) };
+        config.decode_workers = self.decoder_worker.clone();
+        config.dispatch = match self.dispatch {
+            When::Sequential => Dispatch::Sequential,
+            When::Concurrent => Dispatch::Concurrent,
+        };
         if let Some(seconds) = self.prefill_timeout {
             config.timeouts.prefill = Duration::from_secs(seconds);
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chariot_types::WorkerAddress;
 use hyper::http::uri::Authority;
 
 use crate::ProxyError;
@@ -19,12 +20,27 @@ pub struct ProxyConfig {
     pub prefill: Vec<InstanceAddress>,
     /// The instances that answer.
     pub decode: Vec<InstanceAddress>,
+    /// The data workers on the decode instances' nodes: none, one that serves them all, or one for each in their order.
+    /// Where they are known, prefill is told where its KV cache goes next.
+    pub decode_workers: Vec<WorkerAddress>,
+    /// When decode is asked.
+    pub dispatch: Dispatch,
     /// How much a client may ask for.
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How long an instance that failed is left alone.
     pub backoff: Backoff,
+}
+
+/// When decode is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatch {
+    /// When prefill has answered.
+    #[default]
+    Sequential,
+    /// Together with prefill: decode takes the KV cache as it comes. What needs prefill's answer is not carried.
+    Concurrent,
 }
 
 /// How much a client may ask for.
@@ -79,6 +95,8 @@ impl ProxyConfig {
             port: 8000,
             prefill,
             decode,
+            decode_workers: Vec::new(),
+            dispatch: Dispatch::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             backoff: Backoff::default(),
@@ -96,7 +114,19 @@ impl ProxyConfig {
         if let Some((_, repeated)) = all.iter().enumerate().find(|(at, address)| all[..*at].contains(address)) {
             return Err(ProxyError::RepeatedAddress { address: repeated.to_string() });
         }
+        let (workers, instances) = (self.decode_workers.len(), self.decode.len());
+        if workers > 1 && workers != instances {
+            return Err(ProxyError::UnpairedWorkers { workers, instances });
+        }
         self.refuse_too_small()
+    }
+
+    /// The data worker on the node of the decode instance at `index`, where it is known.
+    pub(crate) fn decode_worker(&self, index: usize) -> Option<&WorkerAddress> {
+        match &self.decode_workers[..] {
+            [shared] => Some(shared),
+            each => each.get(index),
+        }
     }
 
     fn refuse_too_small(&self) -> Result<(), ProxyError> {
@@ -306,6 +336,9 @@ mod tests {
         let none = ProxyConfig::new(vec![a.clone()], vec![]).validate().unwrap_err();
         assert_eq!(none.hint(), "name at least one with --decoder-port");
         assert!(ProxyConfig::new(vec![a.clone()], vec![a.clone()]).validate().is_err());
+        let mut unpaired = ProxyConfig::new(vec![a.clone()], vec![b.clone()]);
+        unpaired.decode_workers = ["h:1", "h:2"].map(|address| address.parse().unwrap()).to_vec();
+        assert_eq!(unpaired.validate().unwrap_err().to_string(), "2 workers and 1 decode instances do not pair up");
         let mut tiny = ProxyConfig::new(vec![a], vec![b]);
         tiny.limits.max_connections = 0;
         assert!(tiny.validate().is_err());

@@ -21,6 +21,14 @@ pub enum ProxyError {
         /// How many ports were given.
         ports: usize,
     },
+    /// There are several data workers, and not one for each decode instance.
+    #[error("{workers} workers and {instances} decode instances do not pair up")]
+    UnpairedWorkers {
+        /// How many workers were given.
+        workers: usize,
+        /// How many decode instances there are.
+        instances: usize,
+    },
     /// An instance address that cannot be read.
     #[error("`{address}` is not the address of an instance: {reason}")]
     BadAddress {
@@ -58,6 +66,9 @@ impl ProxyError {
             Self::NoInstance { side: Side::Prefill } => "name at least one with --prefiller-port".to_owned(),
             Self::NoInstance { side: Side::Decode } => "name at least one with --decoder-port".to_owned(),
             Self::Unpaired { .. } => "give one host for all ports, or as many hosts as ports".to_owned(),
+            Self::UnpairedWorkers { .. } => {
+                "give --decoder-worker once for all decode instances, or once for each, in their order".to_owned()
+            }
             Self::BadAddress { .. } => "write it as `host:port` or `http://host:port`".to_owned(),
             Self::RepeatedAddress { .. } => "an instance serves either prefill or decode; name each once".to_owned(),
             Self::TooSmall { setting } => format!("raise {setting}"),

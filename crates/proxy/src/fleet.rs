@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chariot_types::WorkerAddress;
 use hyper::Response;
 use hyper::header::HeaderValue;
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ pub(crate) struct Fleet {
 struct Instance {
     address: InstanceAddress,
     host: HeaderValue,
+    /// The data worker on its node, where it is known.
+    worker: Option<WorkerAddress>,
     /// Connections without a request, the one used last at the end. A lock because requests run on any thread.
     idle: Mutex<Vec<Idle>>,
 }
@@ -58,8 +61,6 @@ struct Idle {
 /// An instance that brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
-    #[error("no {side} instance is left to try")]
-    NoneLeft { side: Side },
     #[error("cannot connect to {side} instance `{address}`")]
     Unreachable { side: Side, address: InstanceAddress, source: io::Error },
     #[error("{side} instance `{address}` closed the connection without an answer")]
@@ -72,9 +73,17 @@ impl Fleet {
             Side::Prefill => &config.prefill,
             Side::Decode => &config.decode,
         };
+        let worker = |index| match side {
+            Side::Prefill => None,
+            Side::Decode => config.decode_worker(index).cloned(),
+        };
         Arc::new(Self {
             side,
-            instances: addresses.iter().cloned().map(Instance::new).collect(),
+            instances: addresses
+                .iter()
+                .enumerate()
+                .map(|(index, address)| Instance::new(address.clone(), worker(index)))
+                .collect(),
             balance: Mutex::new(Balance::new(addresses.len(), config.backoff.clone())),
             metrics,
             connect_timeout: config.timeouts.connect,
@@ -83,26 +92,45 @@ impl Fleet {
         })
     }
 
-    /// Sends a request to the instance best placed to answer it, and to others where that one does not answer. With
-    /// every instance in back-off it tries them all the same: an attempt is better than a refusal.
+    /// The instance best placed to answer a request. With every instance in back-off it is one of them all the same: an
+    /// attempt is better than a refusal.
+    pub(crate) fn choose(self: &Arc<Self>) -> Lease {
+        self.choose_beside(&Tried::default()).expect("a side without instances is refused at start")
+    }
+
+    /// Sends a request to the instance best placed to answer it; see [`Self::send_by`].
     pub(crate) async fn send(self: &Arc<Self>, outbound: &Outbound) -> Result<Response<Reply>, NoAnswer> {
-        let mut tried = Tried::default();
-        let mut failure = NoAnswer::NoneLeft { side: self.side };
-        let mut broken = 0;
-        while let Some(lease) = self.take_available(&tried).or_else(|| self.take_any(&tried)) {
+        self.send_by(self.choose(), outbound).await
+    }
+
+    /// Sends a request to an instance that was chosen before, and to others where that one does not answer.
+    pub(crate) async fn send_by(
+        self: &Arc<Self>,
+        mut lease: Lease,
+        outbound: &Outbound,
+    ) -> Result<Response<Reply>, NoAnswer> {
+        let (mut tried, mut broken) = (Tried::default(), 0);
+        loop {
             tried.add(lease.index);
-            match lease.send(outbound).await {
+            let failure = match lease.send(outbound).await {
                 Ok(response) => return Ok(response),
-                Err(unanswered) => failure = unanswered,
-            }
+                Err(unanswered) => unanswered,
+            };
             if matches!(failure, NoAnswer::Broken { .. }) {
                 broken += 1;
                 if broken == MOST_BROKEN || outbound.repeat == Repeat::Never {
-                    break;
+                    return Err(failure);
                 }
             }
+            match self.choose_beside(&tried) {
+                Some(next) => lease = next,
+                None => return Err(failure),
+            }
         }
-        Err(failure)
+    }
+
+    fn choose_beside(self: &Arc<Self>, tried: &Tried) -> Option<Lease> {
+        self.take_available(tried).or_else(|| self.take_any(tried))
     }
 
     /// The least busy instance that is not in back-off.
@@ -157,9 +185,9 @@ impl Fleet {
 }
 
 impl Instance {
-    fn new(address: InstanceAddress) -> Self {
+    fn new(address: InstanceAddress, worker: Option<WorkerAddress>) -> Self {
         let host = HeaderValue::from_str(&address.to_string()).expect("an address that was parsed is printable");
-        Self { address, host, idle: Mutex::new(Vec::new()) }
+        Self { address, host, worker, idle: Mutex::new(Vec::new()) }
     }
 
     fn take_idle(&self, timeout: Duration) -> Option<Connection> {
@@ -186,6 +214,11 @@ impl Lease {
 
     pub(crate) fn address(&self) -> &InstanceAddress {
         &self.instance().address
+    }
+
+    /// The data worker on the instance's node, where it is known.
+    pub(crate) fn worker(&self) -> Option<&WorkerAddress> {
+        self.instance().worker.as_ref()
     }
 
     /// Sends the request to this instance and waits for the head of the answer. The body holds the lease on.

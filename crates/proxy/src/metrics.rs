@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     disconnects: Family<RouteLabels, Counter>,
     prefills: Family<PrefillLabels, Counter>,
+    restarts: Counter,
     failures: Family<FailureLabels, Counter>,
     outstanding: Family<InstanceLabels, Gauge<i64, AtomicI64>>,
     prefill_seconds: Histogram,
@@ -77,6 +78,7 @@ impl Metrics {
             requests: Family::default(),
             disconnects: Family::default(),
             prefills: Family::default(),
+            restarts: Counter::default(),
             failures: Family::default(),
             outstanding: Family::default(),
             prefill_seconds: Histogram::new(SECONDS),
@@ -91,6 +93,11 @@ impl Metrics {
         registry.register("requests", "Requests answered, by route and status", self.requests.clone());
         registry.register("client_disconnects", "Requests whose client went away", self.disconnects.clone());
         registry.register("prefills", "Prefill steps, by how they ended", self.prefills.clone());
+        registry.register(
+            "decode_restarts",
+            "Decode requests that waited for a prefill that failed, and were sent anew",
+            self.restarts.clone(),
+        );
         registry.register("upstream_failures", "Failures of instances", self.failures.clone());
         registry.register("outstanding_requests", "Requests an instance is working on", self.outstanding.clone());
         registry.register("prefill_seconds", "Time of the prefill step", self.prefill_seconds.clone());
@@ -122,6 +129,10 @@ impl Metrics {
     pub(crate) fn prefill_ended(&self, outcome: PrefillOutcome, begun: Instant) {
         self.prefills.get_or_create(&PrefillLabels { outcome }).inc();
         self.prefill_seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    pub(crate) fn decode_restarted(&self) {
+        self.restarts.inc();
     }
 
     pub(crate) fn upstream_failed(&self, side: Side, instance: &InstanceAddress, failure: UpstreamFailure) {

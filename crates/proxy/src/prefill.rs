@@ -36,8 +36,10 @@ pub(crate) struct Prefill {
 pub(crate) enum Prefilled {
     /// The KV cache is there, and decode needs these parameters to find it.
     Carried(Box<RawValue>),
-    /// Decode needs no parameters: the cache is found by content, or there is none because no instance answered.
+    /// Decode needs no parameters: the cache, if there is one, is found by content.
     Plain,
+    /// No instance answered: there is no cache.
+    Absent,
     /// The request is wrong, and decode would say the same.
     Rejected(Response<Bytes>),
 }
@@ -63,7 +65,7 @@ impl Prefill {
     }
 
     /// Asks one instance after the other until one answers, none is left, or the time is up.
-    pub(crate) async fn ask(&self, outbound: &Outbound) -> Prefilled {
+    pub(crate) async fn ask(self: Arc<Self>, outbound: Outbound) -> Prefilled {
         let begun = Instant::now();
         let deadline = begun + self.time;
         let mut tried = Tried::default();
@@ -73,8 +75,8 @@ impl Prefill {
         {
             let index = lease.index();
             tried.add(index);
-            match timeout_at(deadline, self.attempt(lease, outbound)).await {
-                Ok(Attempt::Answered(prefilled)) => return self.answered(prefilled, begun),
+            match timeout_at(deadline, self.attempt(lease, &outbound)).await {
+                Ok(Attempt::Answered(prefilled)) => return self.ended(prefilled, begun),
                 Ok(Attempt::Unanswered(NoAnswer::Broken { .. })) => broken += 1,
                 Ok(Attempt::Unanswered(_) | Attempt::Erred) => {}
                 Err(elapsed) => {
@@ -83,7 +85,7 @@ impl Prefill {
                 }
             }
         }
-        self.nobody_answered(begun)
+        self.ended(Prefilled::Absent, begun)
     }
 
     async fn attempt(&self, lease: Lease, outbound: &Outbound) -> Attempt {
@@ -117,24 +119,20 @@ impl Prefill {
         Attempt::Erred
     }
 
-    fn answered(&self, prefilled: Prefilled, begun: Instant) -> Prefilled {
-        if self.absent.swap(false, Ordering::Relaxed) {
-            info!("prefill answers again");
+    fn ended(&self, prefilled: Prefilled, begun: Instant) -> Prefilled {
+        let is_absent = matches!(prefilled, Prefilled::Absent);
+        match (self.absent.swap(is_absent, Ordering::Relaxed), is_absent) {
+            (false, true) => warn!("no prefill instance answers: decode computes the prompts until one does"),
+            (true, false) => info!("prefill answers again"),
+            _ => {}
         }
         let outcome = match &prefilled {
             Prefilled::Carried(_) => PrefillOutcome::Carried,
             Prefilled::Plain => PrefillOutcome::Plain,
+            Prefilled::Absent => PrefillOutcome::Absent,
             Prefilled::Rejected(_) => PrefillOutcome::Rejected,
         };
         self.metrics.prefill_ended(outcome, begun);
         prefilled
-    }
-
-    fn nobody_answered(&self, begun: Instant) -> Prefilled {
-        if !self.absent.swap(true, Ordering::Relaxed) {
-            warn!("no prefill instance answers: decode computes the prompts until one does");
-        }
-        self.metrics.prefill_ended(PrefillOutcome::Absent, begun);
-        Prefilled::Plain
     }
 }

@@ -18,18 +18,17 @@ use tokio::time::timeout;
 
 use crate::answer::{Answer, Refusal, refuse, whole};
 use crate::body::{self, Unread};
+use crate::completion::{Completions, Incomplete};
 use crate::fleet::{Fleet, NoAnswer};
 use crate::metrics::{Metrics, Route};
 use crate::outbound::{Outbound, Repeat};
-use crate::prefill::{Prefill, Prefilled};
 use crate::reply::Reply;
-use crate::split::Object;
 use crate::{ProxyConfig, Side, headers};
 
 /// Everything that answers requests.
 pub(crate) struct Routes {
     prefills: Arc<Fleet>,
-    prefill: Prefill,
+    completions: Completions,
     decodes: Arc<Fleet>,
     metrics: Arc<Metrics>,
     max_body_bytes: usize,
@@ -41,10 +40,11 @@ impl Routes {
     pub(crate) fn new(config: &ProxyConfig) -> Self {
         let metrics = Metrics::new();
         let prefills = Fleet::new(Side::Prefill, config, Arc::clone(&metrics));
+        let decodes = Fleet::new(Side::Decode, config, Arc::clone(&metrics));
         Self {
-            prefill: Prefill::new(Arc::clone(&prefills), config, Arc::clone(&metrics)),
+            completions: Completions::new(Arc::clone(&prefills), Arc::clone(&decodes), config, Arc::clone(&metrics)),
             prefills,
-            decodes: Fleet::new(Side::Decode, config, Arc::clone(&metrics)),
+            decodes,
             metrics,
             max_body_bytes: config.limits.max_body_bytes,
             body_time: config.timeouts.body_read,
@@ -89,8 +89,8 @@ impl Routes {
             _ => Some(headers::ensure_request_id(&mut head.headers)),
         };
         let relayed = match route {
-            Route::Forwarded => self.decode(outbound_as_it_came(head, body)).await,
-            _ => self.complete(head, body).await,
+            Route::Forwarded => self.forward(outbound_as_it_came(head, body)).await,
+            _ => self.complete(Outbound { repeat: Repeat::Harmless, ..outbound_as_it_came(head, body) }).await,
         };
         match relayed {
             Ok(mut reply) => {
@@ -105,32 +105,22 @@ impl Routes {
         }
     }
 
-    /// Prefill, then decode.
-    async fn complete(&self, head: Parts, body: Bytes) -> Result<Response<Reply>, Response<Answer>> {
-        let object = Object::parse(&body).map_err(|error| {
-            let message = format!("the request body is not a JSON object: {error}");
-            refuse(Refusal::BadRequest, &message, "send one JSON object in UTF-8, uncompressed")
-        })?;
-        let prefill = Outbound {
-            method: Method::POST,
-            path: path_of(&head),
-            headers: headers::for_prefill(&head.headers),
-            body: object.for_prefill(),
-            repeat: Repeat::Harmless,
-        };
-        let body = match self.prefill.ask(&prefill).await {
-            Prefilled::Carried(params) => object.for_decode(&params),
-            Prefilled::Plain => body.clone(),
-            Prefilled::Rejected(mut response) => {
-                headers::keep_for_client(response.headers_mut());
-                return Err(response.map(|body| Answer::Whole(Full::new(body))));
+    async fn complete(&self, request: Outbound) -> Result<Response<Reply>, Response<Answer>> {
+        self.completions.answer(request).await.map_err(|incomplete| match incomplete {
+            Incomplete::Unreadable(error) => {
+                let message = format!("the request body is not a JSON object: {error}");
+                refuse(Refusal::BadRequest, &message, "send one JSON object in UTF-8, uncompressed")
             }
-        };
-        self.decode(Outbound { body, headers: head.headers, ..prefill }).await
+            Incomplete::Rejected(mut response) => {
+                headers::keep_for_client(response.headers_mut());
+                response.map(|body| Answer::Whole(Full::new(body)))
+            }
+            Incomplete::Unanswered(unanswered) => no_decode(&unanswered),
+        })
     }
 
-    async fn decode(&self, outbound: Outbound) -> Result<Response<Reply>, Response<Answer>> {
-        self.decodes.send(&outbound).await.map_err(|unanswered| no_decode(&unanswered))
+    async fn forward(&self, request: Outbound) -> Result<Response<Reply>, Response<Answer>> {
+        self.decodes.send(&request).await.map_err(|unanswered| no_decode(&unanswered))
     }
 
     /// Asks every instance whether it is well. The proxy is, as long as one decode instance is.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use chariot_types::WorkerAddress;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -16,10 +17,16 @@ mod tests;
 
 const TRANSFER_PARAMS: &str = "kv_transfer_params";
 
-/// What asks a prefill instance to compute a KV cache that another instance will use: the shape that vLLM's own
+/// What asks a prefill instance to compute a KV cache that another instance will use: the fields that vLLM's own
 /// prefill-and-decode proxies send.
 const ASK_PREFILL: &str = concat!(
-    r#"{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"#,
+    r#""do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"#,
+    r#""remote_block_ids":null,"remote_host":null,"remote_port":null"#
+);
+
+/// What tells a decode instance that the KV cache is on its way.
+const AWAIT_PREFILL: &str = concat!(
+    r#"{"do_remote_prefill":true,"do_remote_decode":false,"remote_engine_id":null,"#,
     r#""remote_block_ids":null,"remote_host":null,"remote_port":null}"#
 );
 
@@ -34,8 +41,14 @@ impl<'a> Object<'a> {
         serde_json::from_slice(body)
     }
 
-    /// The prefill request: one token, in one piece, and the KV cache kept for another instance.
-    pub(crate) fn for_prefill(&self) -> Bytes {
+    /// The prefill request: one token, in one piece, and the KV cache kept for another instance, whose node's data worker
+    /// is `next` where it is known.
+    pub(crate) fn for_prefill(&self, next: Option<&WorkerAddress>) -> Bytes {
+        let ask = match next {
+            // An address is made of characters that JSON takes as they are.
+            Some(worker) => format!(r#"{{{ASK_PREFILL},"decode_worker":"{worker}"}}"#),
+            None => format!("{{{ASK_PREFILL}}}"),
+        };
         let mut edit = Edit::of(self);
         edit.remove("stream_options");
         // A least number of tokens above the one allowed is an error in vLLM.
@@ -47,7 +60,7 @@ impl<'a> Object<'a> {
         // Further samples would repeat the prompt's work and are thrown away.
         edit.replace("n", "1");
         edit.replace("best_of", "1");
-        edit.set(TRANSFER_PARAMS, ASK_PREFILL);
+        edit.set(TRANSFER_PARAMS, &ask);
         edit.finish()
     }
 
@@ -55,6 +68,13 @@ impl<'a> Object<'a> {
     pub(crate) fn for_decode(&self, params: &RawValue) -> Bytes {
         let mut edit = Edit::of(self);
         edit.set(TRANSFER_PARAMS, params.get());
+        edit.finish()
+    }
+
+    /// The decode request that is sent before prefill has answered.
+    pub(crate) fn for_waiting_decode(&self) -> Bytes {
+        let mut edit = Edit::of(self);
+        edit.set(TRANSFER_PARAMS, AWAIT_PREFILL);
         edit.finish()
     }
 

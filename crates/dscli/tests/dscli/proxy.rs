@@ -47,5 +47,10 @@ fn instances_that_cannot_be_meant_are_usage_errors() {
     node.dscli(&same).failed(2, "`127.0.0.1:8100` is given more than once", "name each once");
     let hosts = ["proxy", "--prefiller-host", "a", "b", "--prefiller-port", "1", "2", "3", "--decoder-port", "9"];
     node.dscli(&hosts).failed(2, "2 hosts and 3 ports do not pair up", "one host for all ports");
+    let workers = ["proxy", "--prefiller-port", "1", "--decoder-port", "2", "3", "4", "--decoder-worker", "a:1", "b:1"];
+    node.dscli(&workers).failed(2, "2 workers and 3 decode instances do not pair up", "once for each, in their order");
+    let portless = ["proxy", "--prefiller-port", "1", "--decoder-port", "2", "--decoder-worker", "a"];
+    let ran = node.dscli(&portless);
+    assert!(ran.code == Some(2) && ran.stderr.contains("`a` has no port"), "{ran:?}");
     assert_eq!(node.dscli(&["proxy"]).code, Some(2));
 }

@@ -16,7 +16,7 @@ const CHANGED_FOR_PREFILL: [&str; 8] = [
 ];
 
 fn prefill(body: &str) -> Value {
-    serde_json::from_slice(&Object::parse(body.as_bytes()).unwrap().for_prefill()).unwrap()
+    serde_json::from_slice(&Object::parse(body.as_bytes()).unwrap().for_prefill(None)).unwrap()
 }
 
 fn decode(body: &str, params: &str) -> String {
@@ -44,6 +44,15 @@ fn prefill_limits_completion_tokens_only_where_the_client_used_them() {
     assert_eq!(prefill(r#"{"max_completion_tokens":9}"#)["max_completion_tokens"], 1);
     assert!(prefill("{}").get("max_completion_tokens").is_none());
     assert!(prefill("{}").get("n").is_none());
+}
+
+#[test]
+fn prefill_is_told_where_its_cache_goes_next() {
+    let next = "[::1]:31501".parse().unwrap();
+    let sent = Object::parse(b"{}").unwrap().for_prefill(Some(&next));
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["kv_transfer_params"]["decode_worker"], "[::1]:31501");
+    assert_eq!(sent["kv_transfer_params"]["do_remote_decode"], true);
 }
 
 #[test]
@@ -88,7 +97,7 @@ fn deeply_nested_values_do_not_exhaust_the_stack() {
     let depth = 1_000_000;
     let body = format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     let object = Object::parse(body.as_bytes()).unwrap();
-    assert!(object.for_prefill().len() > 2 * depth);
+    assert!(object.for_prefill(None).len() > 2 * depth);
 }
 
 /// A JSON value as text, numbers far beyond 64 bits among them.
@@ -130,7 +139,7 @@ fn fields_except(body: &[u8], named: &[&str]) -> Vec<(String, String)> {
 proptest! {
     #[test]
     fn prefill_keeps_every_field_that_is_not_its_own(fields in any_object()) {
-        let out = Object::parse(write_object(&fields).as_bytes()).unwrap().for_prefill();
+        let out = Object::parse(write_object(&fields).as_bytes()).unwrap().for_prefill(None);
         let expected: Vec<_> =
             fields.into_iter().filter(|(key, _)| !CHANGED_FOR_PREFILL.contains(&key.as_str())).collect();
         prop_assert_eq!(fields_except(&out, &CHANGED_FOR_PREFILL), expected);
@@ -149,14 +158,14 @@ proptest! {
 
     #[test]
     fn the_named_fields_always_come_out_as_prefill_needs_them(fields in any_object()) {
-        let out = Object::parse(write_object(&fields).as_bytes()).unwrap().for_prefill();
+        let out = Object::parse(write_object(&fields).as_bytes()).unwrap().for_prefill(None);
         let out = Object::parse(&out).unwrap();
         let values = |name: &str| -> Vec<String> {
             out.fields.iter().filter(|(key, _)| key.0 == name).map(|(_, value)| value.get().to_owned()).collect()
         };
         prop_assert_eq!(values("stream"), ["false"]);
         prop_assert_eq!(values("max_tokens"), ["1"]);
-        prop_assert_eq!(values("kv_transfer_params"), [ASK_PREFILL]);
+        prop_assert_eq!(values("kv_transfer_params"), [format!("{{{ASK_PREFILL}}}")]);
         prop_assert!(values("stream_options").is_empty() && values("min_tokens").is_empty());
         for name in ["n", "best_of", "max_completion_tokens"] {
             let expected: &[&str] = if fields.iter().any(|(key, _)| key == name) { &["1"] } else { &[] };
@@ -167,14 +176,14 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(object) = Object::parse(&body) {
-            object.for_prefill();
+            object.for_prefill(None);
         }
     }
 
     #[test]
     fn almost_json_is_read_or_refused_without_a_panic(body in "[\\[\\]{}\":,a\\\\u0-9. -]{0,60}") {
         if let Ok(object) = Object::parse(body.as_bytes()) {
-            object.for_prefill();
+            object.for_prefill(None);
         }
     }
 }

@@ -6,6 +6,7 @@ mod balance;
 mod cancel;
 mod client;
 mod completion;
+mod dispatch;
 mod failure;
 mod fake_engine;
 mod limits;
