@@ -4,7 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::{MAX_BODY, MAX_PAYLOAD};
-use crate::{Reply, Request, WireError};
+use crate::{PeerMessage, Reply, Request, WireError};
 
 /// Bytes of a frame header.
 pub const HEADER_LEN: usize = size_of::<RawHeader>();
@@ -64,6 +64,11 @@ impl<'a> FrameWriter<'a> {
     /// Appends the reply to the request `id`; `payload` bytes are to be sent right behind it.
     pub fn reply(&mut self, id: u64, reply: &Reply<'_>, payload: u64) {
         self.frame(reply.kind(), id, payload, |body| reply.encode_body(body));
+    }
+
+    /// Appends what a worker says to another about `id`; `payload` bytes are to be sent right behind it.
+    pub fn peer(&mut self, id: u64, message: &PeerMessage<'_>, payload: u64) {
+        self.frame(message.kind(), id, payload, |body| message.encode_body(body));
     }
 
     fn frame(&mut self, kind: u16, request: u64, payload: u64, encode_body: impl FnOnce(&mut Vec<u8>)) {

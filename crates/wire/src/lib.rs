@@ -1,4 +1,4 @@
-//! What a client and a worker say to each other, free of I/O.
+//! What a client and a worker, or two workers, say to each other, free of I/O.
 //!
 //! # The conversation
 //!
@@ -35,11 +35,14 @@
 //! told what breaks these rules answers [`Reply::Refused`] and, when the connection's state is in doubt, closes it;
 //! what the connection held is then taken back.
 //!
+//! Workers of a cluster use the same frames and port; what they say is told in `peer.rs`.
+//!
 //! All numbers are little-endian. Nothing is decoded before its size has been checked against [`limits`].
 
 mod error;
 mod frame;
 pub mod limits;
+mod peer;
 mod record;
 mod reply;
 mod request;
@@ -47,6 +50,7 @@ mod status;
 
 pub use error::WireError;
 pub use frame::{FrameWriter, HEADER_LEN, Header};
+pub use peer::{Channel, PEER_VERSION, PeerHello, PeerMessage, Pull, Reach};
 pub use record::{
     BlockRecord, BlockState, CreateInlineRecord, CreateRecord, ExtentRecord, InlineRecord, Progress, PutRecord,
     SlotReadable, micros, time_to_live,

@@ -14,3 +14,9 @@ pub const MAX_NAME: usize = 256;
 
 /// The longest wait that a request may ask for, in microseconds: one hour.
 pub const MAX_WAIT_MICROS: u64 = 3_600_000_000;
+
+/// Bytes of a block that follow one message between workers.
+pub const MAX_CHUNK: u64 = 1 << 20;
+
+/// Bytes of a cluster's name.
+pub const MAX_CLUSTER_NAME: usize = 128;

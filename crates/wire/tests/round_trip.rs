@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use chariot_types::{Extent, Key};
+use chariot_types::{Extent, Key, RunId};
 use chariot_wire::{
-    BlockRecord, BlockState, CreateInlineRecord, CreateRecord, FrameWriter, GetWhat, HEADER_LEN, Header, Hello,
-    InlineRecord, Progress, PutRecord, Refusal, Reply, Request, SlotReadable, Welcome,
+    BlockRecord, BlockState, Channel, CreateInlineRecord, CreateRecord, FrameWriter, GetWhat, HEADER_LEN, Header,
+    Hello, InlineRecord, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach, Refusal, Reply, Request,
+    SlotReadable, Welcome,
 };
 use proptest::prelude::*;
 use zerocopy::little_endian::U64;
@@ -124,9 +125,58 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_decode_or_are_refused(kind in 0u16..130, body in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn what_peers_say_reads_back_as_it_was_written(
+        id in any::<u64>(),
+        keys in proptest::collection::vec(key(), 0..9),
+        runs in proptest::collection::vec(any::<[u8; 16]>().prop_map(RunId::from_bytes), 1..9),
+        block in inline_record(),
+        numbers in any::<[u64; 2]>(),
+        wait in 0u64..3_600_000_000,
+        lane in 0u8..255,
+        cluster in "[a-z]{0,40}",
+        but in proptest::option::of(any::<[u8; 16]>().prop_filter("not none", |run| *run != [0; 16])),
+    ) {
+        let hello = PeerHello {
+            version: numbers[0] as u32, run: runs[0], channel: Channel::Data(lane), cluster: &cluster, address: "a:1",
+        };
+        let pull = Pull { key: block.key, reach: Reach::Owner, but: but.map(RunId::from_bytes), wait };
+        for message in [
+            PeerMessage::Hello(hello),
+            PeerMessage::Hello(PeerHello { channel: Channel::Control, ..hello }),
+            PeerMessage::Announce(&keys),
+            PeerMessage::Withdraw(&keys),
+            PeerMessage::Lookup(&keys),
+            PeerMessage::Holders(&runs),
+            PeerMessage::Delete(&keys),
+            PeerMessage::Deleted(&[0, 1, 1]),
+            PeerMessage::Ping,
+            PeerMessage::Pong,
+            PeerMessage::Pull(pull),
+            PeerMessage::Pull(Pull { reach: Reach::Holder, ..pull }),
+            PeerMessage::Elsewhere(runs[0]),
+            PeerMessage::Miss,
+            PeerMessage::Open(block),
+            PeerMessage::Offer(block),
+            PeerMessage::Bytes { offset: numbers[0], checksum: numbers[1] },
+            PeerMessage::Seal,
+            PeerMessage::Lose,
+            PeerMessage::Done,
+            PeerMessage::Stop,
+        ] {
+            let mut bytes = Vec::new();
+            FrameWriter::new(&mut bytes).peer(id, &message, 0);
+            let (header, body) = read_back(&bytes);
+            assert_eq!(header.request, id);
+            assert!(PeerMessage::is_kind(header.kind));
+            assert_eq!(PeerMessage::decode(&header, body), Ok(message));
+        }
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_refused(kind in 0u16..150, body in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = Request::decode(kind, &body);
         let _ = Reply::decode(kind, &body);
+        let _ = PeerMessage::decode(&Header { kind, request: 0, body: body.len(), payload: 0 }, &body);
     }
 }
 
@@ -137,4 +187,17 @@ fn a_wait_of_more_than_an_hour_is_refused() {
     FrameWriter::new(&mut bytes).request(1, &request, 0);
     let (header, body) = read_back(&bytes);
     assert!(Request::decode(header.kind, body).is_err());
+}
+
+#[test]
+fn only_bytes_of_blocks_follow_what_peers_say_and_never_too_many() {
+    let refused = |message: PeerMessage<'_>, payload| {
+        let mut bytes = Vec::new();
+        FrameWriter::new(&mut bytes).peer(1, &message, payload);
+        let (header, body) = read_back(&bytes);
+        PeerMessage::decode(&header, body).is_err()
+    };
+    assert!(refused(PeerMessage::Seal, 1));
+    assert!(refused(PeerMessage::Bytes { offset: 0, checksum: 0 }, (1 << 20) + 1));
+    assert!(!refused(PeerMessage::Bytes { offset: 0, checksum: 0 }, 1 << 20));
 }
