@@ -179,7 +179,8 @@ struct PullBody {
     wait: U64,
 }
 
-const NO_RUN: RunId = RunId::from_bytes([0; RunId::LEN]);
+/// Stands for no worker where a message has room for one.
+pub const NO_RUN: RunId = RunId::from_bytes([0; RunId::LEN]);
 
 impl<'a> PeerMessage<'a> {
     /// Whether a connection that begins with a message of this kind comes from a worker.

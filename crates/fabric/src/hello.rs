@@ -1,0 +1,101 @@
+//! The first words on a connection between two workers.
+
+use std::io;
+
+use chariot_types::{Member, RunId};
+use chariot_wire::{Channel, FrameWriter, HEADER_LEN, Header, PEER_VERSION, PeerHello, PeerMessage};
+use tokio::time::timeout;
+
+use crate::transport::{Link, Payload};
+use crate::{FabricError, HELLO_PATIENCE};
+
+/// A hello is shorter than this; more is not received for one.
+const LONGEST_HELLO: usize = 4096;
+
+/// Who this worker is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// This run, and where it listens.
+    pub member: Member,
+    /// Its cluster.
+    pub cluster: String,
+}
+
+/// What the other side said of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Theirs {
+    pub(crate) run: RunId,
+    pub(crate) channel: Channel,
+}
+
+/// Says hello on a connection that was dialled, and hears whether `peer` answers. Returns what came behind its hello.
+pub(crate) async fn greet(
+    me: &Identity,
+    link: &mut Link,
+    peer: RunId,
+    channel: Channel,
+) -> Result<Vec<u8>, FabricError> {
+    say(me, link, channel).await?;
+    let (theirs, early) = hear(me, link, Vec::new()).await?;
+    if theirs.run != peer {
+        return Err(FabricError::AnotherRun { found: theirs.run });
+    }
+    Ok(early)
+}
+
+/// Hears hello on a connection that was accepted, of which `early` bytes were received already, and answers it.
+/// Returns what came behind it as well.
+pub(crate) async fn answer(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
+    let heard = hear(me, link, early).await?;
+    say(me, link, heard.0.channel).await?;
+    Ok(heard)
+}
+
+async fn say(me: &Identity, link: &mut Link, channel: Channel) -> Result<(), FabricError> {
+    let address = me.member.address.to_string();
+    let hello =
+        PeerHello { version: PEER_VERSION, run: me.member.run, channel, cluster: &me.cluster, address: &address };
+    let mut frame = Vec::new();
+    FrameWriter::new(&mut frame).peer(0, &PeerMessage::Hello(hello), 0);
+    Ok(link.sender.send(&frame, Payload::NONE).await?)
+}
+
+async fn hear(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
+    let heard = timeout(HELLO_PATIENCE, hear_patiently(me, link, early)).await;
+    heard.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn hear_patiently(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
+    let mut bytes = early;
+    loop {
+        if let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
+            let header = Header::decode(head)?;
+            let frame = HEADER_LEN + header.body;
+            if frame > LONGEST_HELLO {
+                return Err(FabricError::OutOfPlace { what: "more than a hello" });
+            }
+            if bytes.len() >= frame {
+                let theirs = check(me, &header, &bytes[HEADER_LEN..frame])?;
+                return Ok((theirs, bytes.split_off(frame)));
+            }
+        }
+        let mut more = [0; LONGEST_HELLO];
+        match link.receiver.receive(&mut more).await? {
+            0 => return Err(FabricError::Closed),
+            received => bytes.extend_from_slice(&more[..received]),
+        }
+    }
+}
+
+fn check(me: &Identity, header: &Header, body: &[u8]) -> Result<Theirs, FabricError> {
+    let PeerMessage::Hello(hello) = PeerMessage::decode(header, body)? else {
+        return Err(FabricError::OutOfPlace { what: "something else before its hello" });
+    };
+    if hello.version != PEER_VERSION {
+        return Err(FabricError::Version { theirs: hello.version, ours: PEER_VERSION });
+    }
+    if hello.cluster != me.cluster {
+        return Err(FabricError::Cluster { theirs: hello.cluster.to_owned() });
+    }
+    Ok(Theirs { run: hello.run, channel: hello.channel })
+}

@@ -1,0 +1,91 @@
+//! [`Host`]: what a worker does about what other workers say.
+//!
+//! Calls come from the tasks of connections, hold no lock of the fabric, and must not wait.
+
+use std::sync::Arc;
+
+use chariot_types::{Key, RunId};
+use chariot_wire::{InlineRecord, PeerMessage, Pull};
+
+use crate::connection::Connection;
+use crate::stream::{Sink, Source};
+
+/// What a worker does about what other workers say.
+pub trait Host: Send + Sync + 'static {
+    /// Another wants a block: to be answered through `asker`, now or later.
+    fn pull(&self, asker: Asker, pull: Pull);
+
+    /// What was [pulled](crate::Fabric::pull) from `from` is coming: where its bytes go, or `None` when they are not wanted
+    /// any more.
+    fn opened(&self, from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>>;
+
+    /// What was pulled from `from` has come to an end.
+    fn ended(&self, from: RunId, key: Key, end: PullEnd);
+
+    /// Another sends a block unasked: where its bytes go, or `None` when they are not wanted.
+    fn offered(&self, from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>>;
+
+    /// Another holds these.
+    fn announced(&self, from: RunId, keys: &[Key]);
+
+    /// Another does not hold these any more.
+    fn withdrawn(&self, from: RunId, keys: &[Key]);
+
+    /// What `from` has announced counts no more: it announces anew, or is gone.
+    fn forget(&self, from: RunId);
+
+    /// There is a new control channel to `to`, over which nothing is announced yet.
+    fn reached(&self, to: RunId);
+
+    /// Who holds these keys: one entry a key.
+    fn holders(&self, keys: &[Key]) -> Vec<Option<RunId>>;
+
+    /// Withdraws these keys from what is held here: one entry a key, whether it was there.
+    fn delete(&self, keys: &[Key]) -> Vec<bool>;
+}
+
+/// How a pull ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PullEnd {
+    /// The block is here, whole.
+    Whole,
+    /// The block that was coming will never be whole.
+    Lost,
+    /// It was not wanted when it came.
+    Declined,
+    /// Another has it.
+    Elsewhere(RunId),
+    /// Nobody has it.
+    Miss,
+    /// Whoever was asked is gone, or cannot be reached.
+    Gone,
+}
+
+/// Another worker that wants a block, and is to be told. Answers to one that is gone, or has lost interest, go nowhere.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) stream: u64,
+}
+
+impl Asker {
+    /// Which worker it is.
+    pub fn run(&self) -> RunId {
+        self.connection.peer()
+    }
+
+    /// Here is the block.
+    pub fn open(&self, block: &InlineRecord, source: Box<dyn Source>) {
+        self.connection.outbox.open(&self.connection, self.stream, &PeerMessage::Open(*block), source);
+    }
+
+    /// Another has it.
+    pub fn elsewhere(&self, holder: RunId) {
+        self.connection.outbox.say(self.stream, &PeerMessage::Elsewhere(holder));
+    }
+
+    /// Nobody has it.
+    pub fn miss(&self) {
+        self.connection.outbox.say(self.stream, &PeerMessage::Miss);
+    }
+}
