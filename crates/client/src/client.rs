@@ -15,7 +15,8 @@ use crate::connection::{Connection, Payload};
 use crate::copy::copy_into_shared_memory;
 use crate::glance::{self, IfMissing};
 use crate::keeper::Link;
-use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingGet, Room, Wait};
+use crate::question::Question;
+use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingExists, PendingGet, PendingPrefix, Room, Wait};
 
 /// A client of one data worker. Cheap to clone; all clones share one connection.
 ///
@@ -91,26 +92,39 @@ impl Client {
 
     /// Which of `keys` are there, whole: one entry a key.
     pub fn exists(&self, keys: &[Key]) -> Result<Vec<bool>, ClientError> {
+        self.start_exists(keys)?.wait()
+    }
+
+    /// Asks which of `keys` are there, whole, to be told later.
+    pub fn start_exists(&self, keys: &[Key]) -> Result<PendingExists, ClientError> {
         check_batch(keys.len())?;
         let connection = self.connection()?;
         if let Some(exists) = glance::exists(&connection, keys) {
-            return Ok(exists);
+            return Ok(Question::answered(connection, exists));
         }
-        connection.call("exists", &Request::Exists(keys), &[], Duration::ZERO, |reply, _| match reply {
-            Reply::Found(flags) if flags.len() == keys.len() => Some(flags.iter().map(|flag| *flag == 1).collect()),
+        let asked = keys.len();
+        Question::ask(connection, "exists", &Request::Exists(keys), move |reply| match reply {
+            Reply::Found(flags) if flags.len() == asked => Some(flags.iter().map(|flag| *flag == 1).collect()),
             _ => None,
         })
     }
 
     /// How many of `keys` are there, from the first on and without a gap.
     pub fn longest_prefix(&self, keys: &[Key]) -> Result<Prefix, ClientError> {
+        self.start_longest_prefix(keys)?.wait()
+    }
+
+    /// Asks how many of `keys` are there, from the first on and without a gap, to be told later: for those who must not
+    /// wait. What the index shows is answered at once.
+    pub fn start_longest_prefix(&self, keys: &[Key]) -> Result<PendingPrefix, ClientError> {
         check_batch(keys.len())?;
         let connection = self.connection()?;
         if let Some(prefix) = glance::longest_prefix(&connection, keys) {
-            return Ok(prefix);
+            return Ok(Question::answered(connection, prefix));
         }
-        connection.call("longest prefix", &Request::LongestPrefix(keys), &[], Duration::ZERO, |reply, _| match reply {
-            Reply::PrefixIs { sealed, present } if sealed <= present && present <= keys.len() as u64 => {
+        let asked = keys.len() as u64;
+        Question::ask(connection, "longest prefix", &Request::LongestPrefix(keys), move |reply| match reply {
+            Reply::PrefixIs { sealed, present } if sealed <= present && present <= asked => {
                 Some(Prefix { sealed: sealed as usize, present: present as usize })
             }
             _ => None,

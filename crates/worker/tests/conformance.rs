@@ -22,6 +22,7 @@ over_both_transports! {
     a_get_waits_for_a_block_to_be_sealed
     a_get_gives_up_at_its_deadline_with_what_there_is
     a_started_get_is_collected_later_or_cancelled
+    a_started_question_is_answered_later_or_cancelled
     deleted_blocks_are_gone_and_pinned_bytes_stay
     a_full_pool_evicts_and_spares_what_is_pinned
     children_are_evicted_before_their_parents
@@ -212,6 +213,23 @@ fn a_started_get_is_collected_later_or_cancelled(transport: Transport) {
         let status = client.status().unwrap();
         status.waiting == 0 && status.pinned_blocks == 0
     });
+}
+
+fn a_started_question_is_answered_later_or_cancelled(transport: Transport) {
+    let worker = TestWorker::start(16 << 20);
+    let client = worker.client(transport);
+    put(&client, "there", b"bytes");
+    // What was just put is in the worker's hands and not yet in the index, so that these are asked on both transports.
+    let keys = [key("there"), key("never")];
+    let mut prefix = client.start_longest_prefix(&keys).unwrap();
+    let exists = client.start_exists(&keys).unwrap();
+    drop(client.start_longest_prefix(&keys).unwrap());
+    drop(client.start_exists(&keys).unwrap());
+    eventually("the answer is there", || prefix.is_ready());
+    assert_eq!(prefix.wait().unwrap(), Prefix { sealed: 1, present: 1 });
+    assert_eq!(exists.wait_until(Instant::now() + SOON).unwrap().unwrap(), [true, false]);
+    // Now the index shows it, and the question is answered before it is asked.
+    assert!(client.start_exists(&keys).unwrap().is_ready() || transport == Transport::Tcp);
 }
 
 fn deleted_blocks_are_gone_and_pinned_bytes_stay(transport: Transport) {
