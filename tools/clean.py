@@ -1,14 +1,18 @@
 """`./dev clean`: back to a fresh clone."""
 
 import shutil
+from contextlib import suppress
 
 from tools import running
 from tools.checkout import GENERATED, ROOT, TARGET
+from tools.services import namespaces
 
 
 def run_clean(*, everything: bool) -> str:
-    """Ends what a demo left running, then removes what ./dev has made; the tools' own environment goes last."""
+    """Ends what was left running, then removes what ./dev has made; the tools' own environment goes last."""
     running.end_leftovers()
+    with suppress(namespaces.NotAllowed):
+        namespaces.remove()
     shutil.rmtree(ROOT / "python" / "chariot_ds.data", ignore_errors=True)
     removed = [GENERATED, *([TARGET] if everything else [])]
     for folder in removed:

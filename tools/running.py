@@ -3,21 +3,25 @@
 import json
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 from tools import step
 from tools.checkout import GENERATED
 from tools.failure import Failure
+from tools.services import namespaces
 from tools.services.data_worker import dscli
 from tools.session import end_session, start_time
 
 RECORD = GENERATED / "running.json"
+NETWORK = "demo"
 
 
 def record_worker(address: str, process: int) -> None:
     """A daemon is known by its address."""
     record = read()
-    record["worker"] = {"address": address, "process": process, "started": start_time(process)}
+    worker = {"address": address, "process": process, "started": start_time(process)}
+    record.setdefault("workers", []).append(worker)
     write(record)
 
 
@@ -32,21 +36,21 @@ def end_leftovers() -> bool:
     """Ends what an earlier demo left running, on purpose or not; returns whether there was anything."""
     record = read()
     sessions = [item for item in record.get("sessions", []) if start_time(item["leader"]) == item["started"]]
-    worker = record.get("worker")
-    if worker and start_time(worker["process"]) != worker["started"]:
-        worker = None
+    workers = [item for item in record.get("workers", []) if start_time(item["process"]) == item["started"]]
     for item in sessions:
         step.note(f"stopping {item['name']} of an earlier demo")
         end_session(item["leader"])
-    if worker:
+    for worker in workers:
         step.note(f"stopping the data worker at {worker['address']} of an earlier demo")
         try:
             dscli(["stop", "-w", "--worker_address", worker["address"]], GENERATED)
         except Failure as failure:
             step.note(f"{failure}; killing it")
             os.kill(worker["process"], signal.SIGKILL)
+    with suppress(namespaces.NotAllowed):
+        namespaces.remove(NETWORK)
     forget()
-    return bool(sessions or worker)
+    return bool(sessions or workers)
 
 
 def forget() -> None:

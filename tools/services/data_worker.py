@@ -9,6 +9,7 @@ from pathlib import Path
 from tools import step
 from tools.checkout import INSTALLED_DSCLI
 from tools.failure import Failure
+from tools.services.node import HERE, Node
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,11 @@ class DataWorker:
     address: str
     logs: Path
     ok_line: str
+    program: Path = INSTALLED_DSCLI
 
     def status(self) -> dict[str, object]:
         """What `dscli status --json` says."""
-        reply = dscli(["status", "--worker_address", self.address, "--json"], self.logs)
+        reply = dscli(["status", "--worker_address", self.address, "--json"], self.logs, self.program)
         answer: dict[str, object] = json.loads(reply)
         return answer
 
@@ -32,23 +34,26 @@ class DataWorker:
 
     def stop(self) -> None:
         """Drains and ends it."""
-        dscli(["stop", "-w", "--worker_address", self.address], self.logs)
+        dscli(["stop", "-w", "--worker_address", self.address], self.logs, self.program)
 
 
-def start_worker(address: str, logs: Path, *arguments: str) -> DataWorker:
+def start_worker(
+    address: str, logs: Path, *arguments: str, node: Node = HERE, program: Path = INSTALLED_DSCLI
+) -> DataWorker:
     """`dscli start -w`; returns when the worker serves."""
     logs.mkdir(parents=True, exist_ok=True)
-    output = dscli(["start", "-w", "--worker_address", address, "--log_dir", str(logs), *arguments], logs)
+    start = ["start", "-w", "--worker_address", address, "--log_dir", str(logs), *arguments]
+    output = dscli(start, logs, program, node)
     line = next((line for line in output.splitlines() if "[  OK  ]" in line), None)
     if line is None:
         raise Failure(f"`dscli start` ended well but printed no OK line:\n{output}")
-    return DataWorker(address, logs, line)
+    return DataWorker(address, logs, line, program)
 
 
-def dscli(arguments: Sequence[str], directory: Path) -> str:
-    """Runs the dscli that the wheel installed; returns what it printed."""
+def dscli(arguments: Sequence[str], directory: Path, program: Path = INSTALLED_DSCLI, node: Node = HERE) -> str:
+    """Runs a dscli, by default the one that the wheel installed; returns what it printed."""
     result = subprocess.run(
-        [str(INSTALLED_DSCLI), *arguments],
+        node.inside([program, *arguments]),
         cwd=directory,
         env=step.clean_environment(),
         stdin=subprocess.DEVNULL,

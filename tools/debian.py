@@ -1,0 +1,31 @@
+"""Programs from the distribution's packages, unpacked under .dev/ without being installed."""
+
+import shutil
+from pathlib import Path
+
+from tools import step
+from tools.checkout import GENERATED
+from tools.failure import Failure
+
+
+def unpack(package: str, *libraries: str) -> Path:
+    """The folder with the files of a package and of the libraries it needs that a machine may lack."""
+    folder = GENERATED / package
+    if folder.exists():
+        return folder
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise Failure(f"`{package}` is not there, and this is no Debian or Ubuntu", f"install `{package}` by hand")
+    downloads = GENERATED / "downloads" / package
+    shutil.rmtree(downloads, ignore_errors=True)
+    downloads.mkdir(parents=True)
+    try:
+        step.run(["apt-get", "download", package, *libraries], f"download-{package}", directory=downloads)
+    except Failure as failure:
+        hint = f"run `apt-get update`, or install `{package}` by hand"
+        raise Failure(f"cannot download `{package}`: {failure}", hint) from failure
+    unfinished = folder.with_suffix(".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for archive in downloads.glob("*.deb"):
+        step.run(["dpkg-deb", "--extract", archive, unfinished], f"unpack-{package}")
+    unfinished.rename(folder)
+    return folder
