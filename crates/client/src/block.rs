@@ -1,15 +1,13 @@
-//! [`Block`]: a pinned block, read where it lies.
+//! [`Block`]: a pinned block, read where it lies. How one that grows is followed is in `follow`.
 
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
-use chariot_index::{Found, Held, Listing};
+use chariot_index::{Held, Listing};
 use chariot_types::Key;
-use chariot_wire::limits::MAX_WAIT_MICROS;
-use chariot_wire::{BlockRecord, BlockState, Progress, Reply, Request, micros};
+use chariot_wire::{BlockRecord, BlockState};
 use parking_lot::Mutex;
 
 use crate::ClientError;
@@ -23,19 +21,21 @@ use crate::local::Local;
 /// stays mapped but is no longer protected: see [`Block::is_intact`].
 #[derive(Clone)]
 pub struct Block {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    key: Key,
-    connection: Arc<Connection>,
+pub(crate) struct Inner {
+    pub(crate) key: Key,
+    pub(crate) connection: Arc<Connection>,
     pin: Pin,
-    len: usize,
-    bytes: Bytes,
-    readable: AtomicUsize,
-    is_sealed: AtomicBool,
+    /// Where it is in the arena, if that is mapped.
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
+    pub(crate) bytes: Bytes,
+    pub(crate) readable: AtomicUsize,
+    pub(crate) is_sealed: AtomicBool,
     // One watch at a time: over TCP each brings the bytes that follow those of the one before.
-    watch: Mutex<()>,
+    pub(crate) watch: Mutex<()>,
 }
 
 /// What keeps the bytes where they are.
@@ -49,7 +49,7 @@ enum Pin {
 }
 
 /// Where the bytes are. `Inline` memory is this block's own and was allocated with the block's whole length.
-enum Bytes {
+pub(crate) enum Bytes {
     Mapped(NonNull<u8>),
     Inline(NonNull<u8>),
     Shared(Arc<Vec<u8>>, usize),
@@ -100,6 +100,7 @@ impl Block {
                 key,
                 connection: connection.clone(),
                 pin: if record.block() == 0 { Pin::Own } else { Pin::Asked(record.block()) },
+                offset: record.extent().offset,
                 len,
                 bytes,
                 readable: AtomicUsize::new(readable),
@@ -109,14 +110,15 @@ impl Block {
         }))
     }
 
-    /// The whole block that this client has pinned by itself, unless the index names bytes that are not in the arena.
+    /// The block that this client has pinned by itself, unless the index names bytes that are not in the arena.
     pub(crate) fn pinned_in(
         connection: &Arc<Connection>,
         local: &Local,
         listing: &Listing,
         held: Held,
     ) -> Result<Option<Self>, Unsure> {
-        let Ok(bytes) = local.arena().slice(listing.extent()) else {
+        let bytes = local.arena().slice(listing.extent());
+        let (Ok(bytes), true) = (bytes, listing.readable <= listing.len) else {
             local.release(held);
             return Err(Unsure);
         };
@@ -126,10 +128,11 @@ impl Block {
                 key: listing.key,
                 connection: connection.clone(),
                 pin: Pin::Shared(held),
+                offset: listing.offset,
                 len,
                 bytes: Bytes::Mapped(bytes.cast()),
-                readable: AtomicUsize::new(len),
-                is_sealed: AtomicBool::new(true),
+                readable: AtomicUsize::new(if listing.sealed { len } else { listing.readable as usize }),
+                is_sealed: AtomicBool::new(listing.sealed),
                 watch: Mutex::new(()),
             }),
         }))
@@ -173,50 +176,6 @@ impl Block {
         }
     }
 
-    /// Waits until more than `beyond` bytes can be read, the block is whole, or it is lost.
-    pub fn wait_beyond(&self, beyond: usize, deadline: Instant) -> Result<Progress, ClientError> {
-        let inner = &*self.inner;
-        let _watch = inner.watch.lock();
-        if self.is_sealed() {
-            return Ok(Progress::Sealed);
-        }
-        let readable = self.readable();
-        if readable > beyond {
-            return Ok(Progress::Readable(readable as u64));
-        }
-        let Pin::Asked(pin) = inner.pin else { return Err(ClientError::WrongAnswer { what: "watch" }) };
-        if let Some(progress) = inner.progress_in_index(pin, beyond) {
-            return Ok(progress);
-        }
-        let wait = deadline.saturating_duration_since(Instant::now());
-        let micros = micros(wait).min(MAX_WAIT_MICROS);
-        let request = Request::Watch { block: pin, beyond: beyond as u64, wait: micros };
-        let (progress, payload) =
-            inner.connection.call("watch", &request, &[], wait, |reply, payload| match reply {
-                Reply::Progress(progress) => Some((progress, payload)),
-                _ => None,
-            })?;
-        let wrong = ClientError::WrongAnswer { what: "watch" };
-        let now_readable = match progress {
-            Progress::Readable(bytes) => bytes as usize,
-            Progress::Sealed => inner.len,
-            Progress::Lost | Progress::TimedOut => return Ok(progress),
-        };
-        if now_readable > inner.len || now_readable < readable {
-            return Err(wrong);
-        }
-        if let Bytes::Inline(first) = &inner.bytes {
-            if beyond.checked_add(payload.len()) != Some(now_readable) || beyond != readable {
-                return Err(wrong);
-            }
-            // SAFETY: the block's own memory has `len` bytes; those from `readable` on are read by nobody until the
-            // store below publishes them, and `watch` keeps other writers out.
-            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), first.as_ptr().add(beyond), payload.len()) };
-        }
-        inner.note_progress(progress, now_readable);
-        Ok(progress)
-    }
-
     /// Whether the bytes are still protected. `false` once the connection that pinned the block has ended, or the
     /// worker took the pin away because it was in the way of others for too long: bytes read since may be another
     /// block's. To be asked after the bytes were used or copied.
@@ -233,27 +192,12 @@ impl Block {
 }
 
 impl Inner {
-    /// How far the block is, if the index shows that there is more of it than `beyond` bytes.
-    fn progress_in_index(&self, pin: u64, beyond: usize) -> Option<Progress> {
-        let Payload::Mapped(local) = &self.connection.payload else { return None };
-        let Found::Listed(listing) = local.find(&self.key) else { return None };
-        let readable = usize::try_from(listing.readable).ok().filter(|readable| *readable <= self.len)?;
-        if listing.block != pin || readable < self.readable.load(Ordering::Acquire) {
-            return None;
-        }
-        let progress = match listing.sealed {
-            true if readable == self.len => Progress::Sealed,
-            false if readable > beyond => Progress::Readable(listing.readable),
-            _ => return None,
-        };
-        self.note_progress(progress, readable);
-        Some(progress)
-    }
-
-    fn note_progress(&self, progress: Progress, readable: usize) {
-        self.readable.store(readable, Ordering::Release);
-        if progress == Progress::Sealed {
-            self.is_sealed.store(true, Ordering::Release);
+    /// The number by which the worker knows the block; `None` if the bytes are this client's own.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match &self.pin {
+            Pin::Own => None,
+            Pin::Asked(number) => Some(*number),
+            Pin::Shared(held) => Some(held.block()),
         }
     }
 }

@@ -13,7 +13,7 @@ use chariot_wire::{
 
 use crate::connection::{Connection, Payload};
 use crate::copy::copy_into_shared_memory;
-use crate::glance::{self, IfMissing};
+use crate::glance;
 use crate::keeper::Link;
 use crate::question::Question;
 use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingExists, PendingGet, PendingPrefix, Room, Wait};
@@ -163,7 +163,7 @@ impl Client {
         let slots: Vec<u64> = blocks.iter().map(|_| connection.next_slot()).collect();
         let record = |block: &Reserve| InlineRecord::new(block.key, block.parent, block.len, block.time_to_live);
         let len = |block: &Reserve| usize::try_from(block.len).map_err(|_| too_large(block.len));
-        if matches!(connection.payload, Payload::Inline) {
+        let Payload::Mapped(local) = &connection.payload else {
             let lens: Vec<usize> = blocks.iter().map(len).collect::<Result<_, _>>()?;
             let records: Vec<_> =
                 blocks.iter().zip(&slots).map(|(block, slot)| CreateInlineRecord::new(*slot, record(block))).collect();
@@ -174,12 +174,15 @@ impl Client {
             return Ok(growing
                 .map(|((block, slot), len)| GrowingBlock::inline(connection.clone(), block.key, slot, len))
                 .collect());
-        }
+        };
         let extents = connection.take_room(&rooms(blocks.iter().map(|block| block.len))?, room)?;
         let placed = || blocks.iter().zip(&slots).zip(&extents);
         let records: Vec<_> = placed()
             .map(|((block, slot), extent)| CreateRecord::new(*slot, PutRecord::new(record(block), *extent)))
             .collect();
+        if let Some(board) = local.board() {
+            extents.iter().for_each(|extent| board.begin(extent.offset));
+        }
         connection.tell(&Request::Create(&records))?;
         placed()
             .map(|((block, slot), extent)| {
@@ -233,15 +236,7 @@ impl Client {
     fn start(&self, what: GetWhat, keys: &[Key], wait: Wait) -> Result<PendingGet, ClientError> {
         check_batch(keys.len())?;
         let connection = self.connection()?;
-        let wait = wait.left().min(Duration::from_micros(MAX_WAIT_MICROS));
-        let if_missing = if wait.is_zero() { IfMissing::Miss } else { IfMissing::Wait };
-        let glance = glance::get(&connection, what, keys, if_missing);
-        if glance.unsure.is_empty() {
-            return Ok(PendingGet::answered(connection, glance.blocks));
-        }
-        let asked: Vec<Key> = glance.unsure.iter().map(|(_, key)| *key).collect();
-        let request = connection.start(&Request::Get { what, wait: micros(wait), keys: &asked }, &[])?;
-        Ok(PendingGet::asked(connection, glance, request, wait))
+        PendingGet::begin(connection, what, keys, wait.left())
     }
 
     fn call<T>(

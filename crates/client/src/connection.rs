@@ -276,6 +276,12 @@ impl Connection {
     pub(crate) fn end(&self) {
         self.mailbox.end();
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        if let Payload::Mapped(local) = &self.payload
+            && let Some(board) = local.board()
+        {
+            // Those who wait for a block to grow sleep there, and not on the socket.
+            board.ring_all();
+        }
     }
 
     pub(crate) fn unavailable(&self) -> ClientError {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chariot_index::{Found, Pinning};
+use chariot_index::{Found, Pinning, Want};
 use chariot_pool::Prefix;
 use chariot_types::Key;
 use chariot_wire::GetWhat;
@@ -24,7 +24,7 @@ pub(crate) enum IfMissing {
     Wait,
 }
 
-/// What a get found by itself.
+/// What a get found by itself. Of one that waits for whole blocks, those that still grow are among it.
 #[derive(Default, Debug)]
 pub(crate) struct Glance {
     /// One entry a key.
@@ -62,7 +62,7 @@ pub(crate) fn longest_prefix(connection: &Connection, keys: &[Key]) -> Option<Pr
     Some(prefix)
 }
 
-/// Pins what is there whole.
+/// Pins what is there, and what is there in part if that will do or is waited for.
 pub(crate) fn get(connection: &Arc<Connection>, what: GetWhat, keys: &[Key], if_missing: IfMissing) -> Glance {
     let Some((local, is_settled)) = sight(connection) else {
         return Glance {
@@ -71,10 +71,15 @@ pub(crate) fn get(connection: &Arc<Connection>, what: GetWhat, keys: &[Key], if_
         };
     };
     let can_miss = is_settled && if_missing == IfMissing::Miss;
+    let want = match (what, if_missing) {
+        (GetWhat::Sealed, IfMissing::Miss) => Want::Whole,
+        _ if is_settled => Want::Readable,
+        _ => Want::Whole,
+    };
     let mut glance = Glance { blocks: Vec::with_capacity(keys.len()), unsure: Vec::new() };
     let mut misses = 0;
     for (place, key) in keys.iter().enumerate() {
-        let block = match local.pin(key) {
+        let block = match local.pin(key, want) {
             Pinning::Pinned(listing, held) => Block::pinned_in(connection, local, &listing, held),
             Pinning::Growing(_) if can_miss && what == GetWhat::Sealed => Ok(None),
             Pinning::Absent if can_miss => Ok(None),

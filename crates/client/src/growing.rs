@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use chariot_index::Grown;
 use chariot_types::{Extent, Key};
 use chariot_wire::{Request, SlotReadable};
 use zerocopy::little_endian::U64;
@@ -96,6 +97,7 @@ impl GrowingBlock {
         if readable == self.readable {
             return Ok(());
         }
+        self.say(Grown::To(readable as u64));
         let step = [SlotReadable::new(self.slot, readable as u64)];
         match &self.memory {
             Memory::Mapped(_) => self.connection.tell(&Request::Advance(&step))?,
@@ -126,6 +128,7 @@ impl GrowingBlock {
             for block in &*run {
                 assert!((block.readable..=block.len).contains(&readable), "{readable} bytes cannot be made readable");
             }
+            run.iter().for_each(|block| block.say(Grown::To(readable as u64)));
             run[0].connection.tell(&Request::Advance(&steps))?;
             run.iter_mut().for_each(|block| block.readable = readable);
         }
@@ -141,10 +144,20 @@ impl GrowingBlock {
                 }
             }
             let slots: Vec<_> = run.iter().map(|block| U64::new(block.slot)).collect();
+            run.iter().for_each(|block| block.say(Grown::Whole));
             run[0].connection.tell(&Request::Seal(&slots))?;
             run.iter_mut().for_each(|block| block.is_open = false);
         }
         Ok(())
+    }
+
+    /// Tells readers on this host how far the block is, directly: the worker is told as well, and its word counts.
+    fn say(&self, grown: Grown) {
+        if let (Memory::Mapped(extent), Payload::Mapped(local)) = (&self.memory, &self.connection.payload)
+            && let Some(board) = local.board()
+        {
+            board.grow(&self.key, extent.offset, self.readable as u64, grown);
+        }
     }
 
     fn is_inline(&self) -> bool {

@@ -14,6 +14,7 @@ mod connection;
 mod copy;
 mod dial;
 mod error;
+mod follow;
 mod fork;
 mod glance;
 mod growing;

@@ -1,19 +1,23 @@
-//! [`Local`]: what a client on the worker's host shares with it: the arena, the index, and its own pins.
+//! [`Local`]: what a client on the worker's host shares with it: the arena, the index, the board, and its own pins.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-use chariot_index::{Found, Held, Pinning, Pins, View};
+use chariot_index::{Board, Found, Grown, Held, Listing, Pinning, Pins, View, Want};
 use chariot_pool::Mapping;
 use chariot_types::Key;
 
 use crate::fork::forks;
+
+/// How often a block is looked for that changes with every look.
+const ATTEMPTS: usize = 4;
 
 /// What a client on the worker's host shares with it.
 #[derive(Debug)]
 pub(crate) struct Local {
     arena: Mapping,
     index: View,
+    board: Board,
     pins: Pins,
     /// How many forks there were when this process got it. A forked child has the same memory, but the pins in it are
     /// its parent's.
@@ -23,12 +27,13 @@ pub(crate) struct Local {
 impl Local {
     /// Maps what came with a welcome: the arena of `arena_len` bytes, the index, the pins.
     pub(crate) fn map(files: &[OwnedFd], arena_len: u64) -> io::Result<Self> {
-        let [arena, index, pins] = files else {
-            return Err(io::Error::other("the worker did not send its arena, its index and our pins"));
+        let [arena, index, board, pins] = files else {
+            return Err(io::Error::other("the worker did not send its arena, its index, its board and our pins"));
         };
         Ok(Self {
             arena: Mapping::of(arena, arena_len).map_err(io::Error::other)?,
             index: View::map(index).map_err(io::Error::other)?,
+            board: Board::map(board).map_err(io::Error::other)?,
             pins: Pins::map(pins).map_err(io::Error::other)?,
             forks: forks(),
         })
@@ -38,14 +43,56 @@ impl Local {
         &self.arena
     }
 
-    /// Looks for a block.
+    /// Looks for a block. One that its writer says is whole is, also while the worker has not heard of that yet: who has
+    /// been told by the writer does not find less than that.
     pub(crate) fn find(&self, key: &Key) -> Found {
-        if self.is_own() { self.index.find(key) } else { Found::Unsure }
+        if !self.is_own() {
+            return Found::Unsure;
+        }
+        let mut said_whole = None;
+        for _ in 0..ATTEMPTS {
+            match self.index.find(key) {
+                Found::Listed(listing) if listing.sealed => return Found::Listed(listing),
+                // It was there before its writer's word was read, and is now: the word is about it.
+                Found::Listed(listing) if said_whole == Some(listing.block) => return Found::Listed(whole(listing)),
+                Found::Listed(listing) if self.is_said_whole(&listing) => said_whole = Some(listing.block),
+                found => return found,
+            }
+        }
+        Found::Unsure
     }
 
-    /// Pins a whole block.
-    pub(crate) fn pin(&self, key: &Key) -> Pinning {
-        if self.is_own() { self.pins.pin(&self.index, key) } else { Pinning::Unsure }
+    /// What writers tell readers directly; `None` in a forked child, which has nothing to say there.
+    pub(crate) fn board(&self) -> Option<&Board> {
+        self.is_own().then_some(&self.board)
+    }
+
+    /// Pins a block, of which the same holds.
+    pub(crate) fn pin(&self, key: &Key, want: Want) -> Pinning {
+        if !self.is_own() {
+            return Pinning::Unsure;
+        }
+        let pinning = match self.pins.pin(&self.index, key, want) {
+            Pinning::Growing(listing) if self.is_said_whole(&listing) => {
+                self.pins.pin(&self.index, key, Want::Readable)
+            }
+            pinning => pinning,
+        };
+        match pinning {
+            Pinning::Pinned(listing, held) if !listing.sealed && self.is_said_whole(&listing) => {
+                Pinning::Pinned(whole(listing), held)
+            }
+            Pinning::Pinned(listing, held) if !listing.sealed && want == Want::Whole => {
+                self.pins.release(held);
+                Pinning::Growing(listing)
+            }
+            pinning => pinning,
+        }
+    }
+
+    /// Whether what a writer said last of a block at this place is that it is whole.
+    fn is_said_whole(&self, listing: &Listing) -> bool {
+        self.board.grown(listing.offset) == Some(Grown::Whole)
     }
 
     /// Ends a pin. Whether the worker wants to be told.
@@ -76,4 +123,9 @@ impl Local {
     fn is_own(&self) -> bool {
         self.forks == forks()
     }
+}
+
+/// A block of which its writer said that it is whole.
+fn whole(listing: Listing) -> Listing {
+    Listing { readable: listing.len, sealed: true, ..listing }
 }

@@ -3,102 +3,178 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chariot_wire::Reply;
+use chariot_types::Key;
+use chariot_wire::limits::MAX_WAIT_MICROS;
+use chariot_wire::{GetWhat, Reply, Request, micros};
 
-use crate::connection::Connection;
-use crate::glance::Glance;
+use crate::connection::{Connection, Payload};
+use crate::glance::{self, Glance, IfMissing};
 use crate::mailbox::{Answer, Waited};
 use crate::{Block, ClientError};
 
-/// A get that was sent and not yet answered. Dropping it cancels it.
+/// A get that was begun and may not have found everything yet. Dropping it cancels it.
 #[must_use = "a get that is dropped is cancelled"]
 pub struct PendingGet {
     connection: Arc<Connection>,
-    /// What was found without asking, and what was asked for.
-    glance: Option<Box<Glance>>,
-    /// The request whose answer is still to come.
-    request: Option<u64>,
-    result: Option<Result<Vec<Option<Block>>, ClientError>>,
-    /// When the worker answers at the latest.
+    what: GetWhat,
+    /// One entry a key; among them some that are wanted whole and still grow.
+    blocks: Vec<Option<Block>>,
+    /// What the worker was asked for: the request, the places in `blocks`, the keys, and when it answers at the latest.
+    asked: Option<Box<Asked>>,
+    /// Why there will be no blocks.
+    failure: Option<ClientError>,
+    /// What is not there by then is a miss.
+    deadline: Instant,
+}
+
+struct Asked {
+    request: u64,
+    keys: Vec<(usize, Key)>,
     answered_by: Instant,
 }
 
 impl PendingGet {
-    /// A get that has found everything.
-    pub(crate) fn answered(connection: Arc<Connection>, blocks: Vec<Option<Block>>) -> Self {
-        let (result, answered_by) = (Some(Ok(blocks)), Instant::now());
-        Self { connection, glance: None, request: None, result, answered_by }
-    }
-
-    /// A get whose `request` asks for the keys that were not found, for up to `wait`.
-    pub(crate) fn asked(connection: Arc<Connection>, glance: Glance, request: u64, wait: Duration) -> Self {
-        let answered_by = Instant::now() + wait + connection.request_timeout();
-        Self { connection, glance: Some(Box::new(glance)), request: Some(request), result: None, answered_by }
+    /// Looks for `keys`, and asks the worker for those that only it knows of.
+    pub(crate) fn begin(
+        connection: Arc<Connection>,
+        what: GetWhat,
+        keys: &[Key],
+        wait: Duration,
+    ) -> Result<Self, ClientError> {
+        let wait = wait.min(Duration::from_micros(MAX_WAIT_MICROS));
+        let if_missing = if wait.is_zero() { IfMissing::Miss } else { IfMissing::Wait };
+        let Glance { blocks, unsure } = glance::get(&connection, what, keys, if_missing);
+        let deadline = Instant::now() + wait;
+        let mut get = Self { connection, what, blocks, asked: None, failure: None, deadline };
+        if !unsure.is_empty() {
+            get.ask(unsure)?;
+        }
+        Ok(get)
     }
 
     /// Whether the result is here, so that [`PendingGet::wait`] returns at once. Does not wait.
     pub fn is_ready(&mut self) -> bool {
-        if let Some(request) = self.request {
-            let waited = self.connection.poll_for(request);
-            self.settle(waited);
-        }
-        self.request.is_none()
+        self.go_on_until(Instant::now())
     }
 
     /// The blocks, if they come before `deadline`: one entry a key, `None` for a miss. `Err(self)` hands the pending
     /// get back when they do not.
     pub fn wait_until(mut self, deadline: Instant) -> Result<Result<Vec<Option<Block>>, ClientError>, Self> {
-        if let Some(request) = self.request {
-            let waited = self.connection.wait_for(request, deadline.min(self.answered_by));
-            self.settle(waited);
+        if !self.go_on_until(deadline) {
+            return Err(self);
         }
-        self.result.take().ok_or(self)
+        Ok(match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(std::mem::take(&mut self.blocks)),
+        })
     }
 
     /// The blocks: one entry a key, `None` for a miss.
     pub fn wait(self) -> Result<Vec<Option<Block>>, ClientError> {
-        let deadline = self.answered_by;
-        self.wait_until(deadline).unwrap_or_else(|_late| Err(ClientError::TimedOut { what: "get" }))
+        // It ends by its own deadlines.
+        let never = Instant::now() + Duration::from_micros(2 * MAX_WAIT_MICROS) + self.connection.request_timeout();
+        self.wait_until(never).unwrap_or_else(|_late| Err(ClientError::TimedOut { what: "get" }))
     }
 
-    fn settle(&mut self, waited: Waited) {
-        let result = match waited {
-            Waited::Answer(answer) => {
-                let glance = self.glance.take().map_or_else(Glance::default, |glance| *glance);
-                complete(&self.connection, glance, answer)
+    /// Waits for what is still missing, but not beyond `until`; whether the result is here.
+    fn go_on_until(&mut self, until: Instant) -> bool {
+        while self.failure.is_none() {
+            let went_on = if self.asked.is_some() {
+                self.hear(until)
+            } else if let Some(place) = self.growing() {
+                self.follow(place, until)
+            } else {
+                return true;
+            };
+            match went_on {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(failure) => self.failure = Some(failure),
             }
+        }
+        true
+    }
+
+    /// The place of a block that is wanted whole and still grows.
+    fn growing(&self) -> Option<usize> {
+        let grows = |block: &Option<Block>| block.as_ref().is_some_and(|block| !block.is_sealed());
+        (self.what == GetWhat::Sealed).then(|| self.blocks.iter().position(grows)).flatten()
+    }
+
+    /// Waits for the worker's answer; whether it came.
+    fn hear(&mut self, until: Instant) -> Result<bool, ClientError> {
+        let Some(asked) = self.asked.take() else { return Ok(true) };
+        let waited = match until.checked_duration_since(Instant::now()) {
+            None | Some(Duration::ZERO) => self.connection.poll_for(asked.request),
+            Some(_) => self.connection.wait_for(asked.request, until.min(asked.answered_by)),
+        };
+        match waited {
+            Waited::Answer(answer) => self.take_in(&asked.keys, answer).map(|()| true),
             Waited::End => Err(self.connection.unavailable()),
-            Waited::TimedOut if Instant::now() < self.answered_by => return,
+            Waited::TimedOut if Instant::now() < asked.answered_by => {
+                self.asked = Some(asked);
+                Ok(false)
+            }
             Waited::TimedOut => {
                 self.connection.end();
                 Err(ClientError::TimedOut { what: "get" })
             }
+        }
+    }
+
+    /// Waits for the block at `place` to be whole; whether something came of it.
+    fn follow(&mut self, place: usize, until: Instant) -> Result<bool, ClientError> {
+        let Some(block) = &self.blocks[place] else { return Ok(true) };
+        match block.wait_until_whole(until.min(self.deadline))? {
+            Some(true) => Ok(true),
+            Some(false) => {
+                // It was lost, or another took its name: the worker knows what there is, or will be.
+                let key = block.key();
+                self.blocks[place] = None;
+                self.ask(vec![(place, key)]).map(|()| true)
+            }
+            None if Instant::now() >= self.deadline => {
+                self.blocks[place] = None;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn ask(&mut self, keys: Vec<(usize, Key)>) -> Result<(), ClientError> {
+        let wait = self.deadline.saturating_duration_since(Instant::now());
+        // Who waits for a whole block and shares memory follows it from its beginning, and so learns of its end sooner.
+        let what = match &self.connection.payload {
+            Payload::Mapped(_) if !wait.is_zero() => GetWhat::Readable,
+            _ => self.what,
         };
-        self.request = None;
-        self.result = Some(result);
+        let wanted: Vec<Key> = keys.iter().map(|(_, key)| *key).collect();
+        let request = self.connection.start(&Request::Get { what, wait: micros(wait), keys: &wanted }, &[])?;
+        let answered_by = Instant::now() + wait + self.connection.request_timeout();
+        self.asked = Some(Box::new(Asked { request, keys, answered_by }));
+        Ok(())
+    }
+
+    /// Takes the blocks in that an answer tells of.
+    fn take_in(&mut self, keys: &[(usize, Key)], answer: Answer) -> Result<(), ClientError> {
+        let Self { connection, blocks, .. } = self;
+        connection.decode("get", answer, |reply, payload| match reply {
+            Reply::Blocks(records) if records.len() == keys.len() => {
+                let (payload, mut taken) = (Arc::new(payload), 0);
+                Some(keys.iter().zip(records).try_for_each(|((place, key), record)| {
+                    blocks[*place] = Block::from_record(connection, *key, record, &payload, &mut taken)?;
+                    Ok::<_, ClientError>(())
+                }))
+            }
+            _ => None,
+        })?
     }
 }
 
 impl Drop for PendingGet {
     fn drop(&mut self) {
-        if let Some(request) = self.request {
-            self.connection.cancel(request);
+        if let Some(asked) = &self.asked {
+            self.connection.cancel(asked.request);
         }
     }
-}
-
-/// What was found, and beside it the blocks that an answer tells of.
-fn complete(connection: &Arc<Connection>, glance: Glance, answer: Answer) -> Result<Vec<Option<Block>>, ClientError> {
-    let Glance { mut blocks, unsure } = glance;
-    connection.decode("get", answer, |reply, payload| match reply {
-        Reply::Blocks(records) if records.len() == unsure.len() => {
-            let (payload, mut taken) = (Arc::new(payload), 0);
-            Some(unsure.iter().zip(records).try_for_each(|((place, key), record)| {
-                blocks[*place] = Block::from_record(connection, *key, record, &payload, &mut taken)?;
-                Ok::<_, ClientError>(())
-            }))
-        }
-        _ => None,
-    })??;
-    Ok(blocks)
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 use chariot_types::Key;
 
 use crate::MemoryError;
+use crate::board::Board;
 use crate::deadline::{Deadline, Epoch};
-use crate::entry::Listing;
+use crate::entry::{EntryRead, Listing};
 use crate::hash::{Places, TAG_BITS};
 use crate::layout::{Layout, WORDS};
 use crate::memory::{Memory, Writers};
@@ -25,6 +26,8 @@ pub struct Index {
     named_at: Vec<usize>,
     unlisted: u64,
     readers: Readers,
+    board: Board,
+    board_file: OwnedFd,
 }
 
 impl Index {
@@ -32,11 +35,38 @@ impl Index {
     pub fn create(arena: u64) -> Result<Self, MemoryError> {
         let entries = Layout::entries_for(arena);
         let (file, memory) = Memory::create("chariot-index", Layout::len_for(entries), Writers::Creator)?;
+        let (board_file, board) = Board::create()?;
         let (layout, epoch) = (Layout::begin(memory, entries), Epoch::now());
         let seed = random_seed();
         layout.header().seed.store(seed, Ordering::Relaxed);
         layout.header().epoch.store(epoch.nanos, Ordering::Relaxed);
-        Ok(Self { file, layout, epoch, seed, named_at: Vec::new(), unlisted: 0, readers: Readers::default() })
+        Ok(Self {
+            file,
+            layout,
+            epoch,
+            seed,
+            named_at: Vec::new(),
+            unlisted: 0,
+            readers: Readers::default(),
+            board,
+            board_file,
+        })
+    }
+
+    /// What a client maps with [`Board::map`].
+    pub fn board_file(&self) -> BorrowedFd<'_> {
+        self.board_file.as_fd()
+    }
+
+    /// A block begins to grow at `offset` whose writer says nothing on the board. To be called before it is listed.
+    pub fn begin_unsaid(&self, offset: u64) {
+        self.board.forget(offset);
+    }
+
+    /// The growing block at `offset`, called `key`, will never be whole.
+    pub fn lose(&self, key: &Key, offset: u64) {
+        self.board.lose(offset);
+        self.board.ring(key);
     }
 
     /// Those who read what is listed.
@@ -70,12 +100,14 @@ impl Index {
         entry.write(listing);
         self.word(at).store(tag << (u64::BITS - TAG_BITS) | (number as u64 + 1), Ordering::Release);
         self.named_at[number] = at + 1;
+        self.board.ring(&listing.key);
     }
 
     /// Says what is new about a block that was listed under `number`.
     pub fn update(&mut self, number: usize, listing: &Listing) {
         if self.is_listed(number) {
             self.layout.entries()[number].write(listing);
+            self.board.ring(&listing.key);
         }
     }
 
@@ -87,9 +119,14 @@ impl Index {
             self.tell_unlisted();
             return;
         }
-        self.layout.entries()[number].clear();
+        let entry = &self.layout.entries()[number];
+        let was = entry.read();
+        entry.clear();
         let at = std::mem::take(&mut self.named_at[number]) - 1;
         self.word(at).store(0, Ordering::Release);
+        if let EntryRead::Listed(was) = was {
+            self.board.ring(&was.key);
+        }
     }
 
     /// Tells readers whether room is wanted.

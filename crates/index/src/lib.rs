@@ -2,12 +2,16 @@
 //!
 //! The worker lists every published block in an [`Index`], which clients see through a [`View`] that they cannot write.
 //! A client pins a block by writing its id into [`Pins`], memory that it shares with the worker alone; the worker asks
-//! its [`Readers`] before it frees bytes. No message and no system call passes between the two. The protocol, with
-//! every memory order and every point at which a process may die, is written in `docs/design/shared-index.md`.
+//! its [`Readers`] before it frees bytes. How far a growing block is, its writer tells those who read it directly, on a
+//! [`Board`], and wakes those who wait. No message passes in any of this, and no system call but the one that wakes. The
+//! protocol, with every memory order and every point at which a process may die, is written in
+//! `docs/design/shared-index.md`.
 //!
 //! Knows neither sockets nor the life of blocks: a block is a key, an id that is never used again, and a place in the
 //! arena. Under `cfg(loom)` the atomics are loom's, and `protocol.rs` runs the protocol in all its orders.
 
+mod bell;
+mod board;
 mod deadline;
 mod entry;
 mod hash;
@@ -16,15 +20,18 @@ mod layout;
 mod memory;
 mod pin_table;
 mod pins;
+mod progress;
 mod readers;
 mod sync;
 mod view;
 
+pub use board::{Board, Listening};
 pub use deadline::Epoch;
 pub use entry::Listing;
 pub use index::Index;
 pub use memory::MemoryError;
-pub use pins::{Held, Pinning, Pins};
+pub use pins::{Held, Pinning, Pins, Want};
+pub use progress::Grown;
 pub use readers::{HeldBlocks, Readers, ReadersTally};
 pub use view::{Found, View};
 

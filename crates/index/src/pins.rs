@@ -30,12 +30,28 @@ pub struct Held {
     block: u64,
 }
 
+impl Held {
+    /// The id of the block that is pinned.
+    pub fn block(&self) -> u64 {
+        self.block
+    }
+}
+
+/// Which blocks a reader can use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// Whole ones only.
+    Whole,
+    /// Growing ones as well.
+    Readable,
+}
+
 /// What an attempt to pin came to.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Pinning {
-    /// The block is whole, and stays where it is.
+    /// The block is what is wanted, and stays where it is.
     Pinned(Listing, Held),
-    /// The block is not whole yet.
+    /// The block is not whole yet, and that is wanted.
     Growing(Listing),
     /// There is no such block.
     Absent,
@@ -56,11 +72,11 @@ impl Pins {
         Ok(Self { table: PinTable::map(file)?, slots: Mutex::default() })
     }
 
-    /// Pins the whole block called `key`.
-    pub fn pin(&self, view: &View, key: &Key) -> Pinning {
+    /// Pins the block called `key`.
+    pub fn pin(&self, view: &View, key: &Key, want: Want) -> Pinning {
         for _ in 0..ATTEMPTS {
             let (listing, entry) = match view.spot(key) {
-                Spotted::Listed(listing, entry) if listing.sealed => (listing, entry),
+                Spotted::Listed(listing, entry) if listing.sealed || want == Want::Readable => (listing, entry),
                 Spotted::Listed(listing, _) => return Pinning::Growing(listing),
                 Spotted::Absent => return Pinning::Absent,
                 Spotted::Unsure => return Pinning::Unsure,

@@ -9,9 +9,11 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::bell::Bell;
 use crate::deadline::Deadline;
 use crate::entry::{Entry, EntryRead, Listing};
 use crate::pin_table::{Slot, held_in, is_room_wanted};
+use crate::progress::{Grown, ProgressWord};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Runs `test` in all orders with up to two preemptions: without a bound, two of these did not end within minutes.
@@ -183,3 +185,101 @@ fn without_its_fence_a_reader_is_overlooked() {
         reader.join().unwrap();
     });
 }
+
+#[test]
+fn who_waits_is_woken_or_sees_what_has_happened() {
+    model(|| {
+        let shared = Arc::new((Bell::new(), AtomicU64::new(0)));
+        let writer = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.store(1, Ordering::Relaxed);
+                shared.0.ring()
+            })
+        };
+        let word = shared.0.await_ring();
+        let has_happened = shared.1.load(Ordering::Relaxed) == 1;
+        let wakes = writer.join().unwrap();
+        // Who goes to sleep on a word that has changed is awake at once; on another it needs to be woken, and whoever
+        // changes it does that.
+        let would_sleep = shared.0.word() == word;
+        assert!(has_happened || !would_sleep, "a reader sleeps, and nobody will wake it");
+        assert!(wakes || shared.0.word() == word, "the word changed, and who slept on it is not woken");
+    });
+}
+
+#[test]
+fn of_two_who_ring_one_wakes() {
+    model(|| {
+        let bell = Arc::new(Bell::new());
+        let word = bell.await_ring();
+        let other = {
+            let bell = bell.clone();
+            thread::spawn(move || bell.ring())
+        };
+        let wake = [bell.ring(), other.join().unwrap()];
+        assert!(wake[0] != wake[1] && bell.word() != word, "{wake:?}");
+    });
+}
+
+#[test]
+fn who_sees_that_bytes_are_final_sees_the_bytes() {
+    model(|| {
+        let progress = Arc::new(ProgressWord::new());
+        progress.begin(7);
+        let bytes = Arc::new(UnsafeCell::new(0u64));
+        let writer = {
+            let (progress, bytes) = (progress.clone(), Bytes(bytes.clone()));
+            thread::spawn(move || {
+                let Bytes(bytes) = &bytes;
+                // SAFETY: nobody reads them before the word says so, which is what the model is to show.
+                bytes.with_mut(|bytes| unsafe { *bytes = 9 });
+                progress.grow(7, 0, Grown::Whole);
+            })
+        };
+        if progress.read(7) == Some(Grown::Whole) {
+            // SAFETY: they are final.
+            assert_eq!(bytes.with(|bytes| unsafe { *bytes }), 9);
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_word_is_never_believed_of_another_block() {
+    model(|| {
+        let progress = Arc::new(ProgressWord::new());
+        progress.begin(7);
+        let other = {
+            let progress = progress.clone();
+            thread::spawn(move || progress.begin(8))
+        };
+        progress.grow(7, 0, Grown::Whole);
+        let (own, others) = (progress.read(7), progress.read(8));
+        assert!(matches!(own, None | Some(Grown::Whole)) && matches!(others, None | Some(Grown::To(0))));
+        other.join().unwrap();
+        assert_eq!((progress.read(7), progress.read(8)), (None, Some(Grown::To(0))));
+    });
+}
+
+#[test]
+fn a_writer_that_is_done_and_a_worker_that_gives_it_up_agree() {
+    model(|| {
+        let progress = Arc::new(ProgressWord::new());
+        progress.begin(7);
+        let worker = {
+            let progress = progress.clone();
+            thread::spawn(move || progress.lose(7))
+        };
+        progress.grow(7, 0, Grown::Whole);
+        let seen = progress.read(7);
+        worker.join().unwrap();
+        assert!(matches!(seen, Some(Grown::Whole | Grown::Lost)) && progress.read(7) == seen, "{seen:?}");
+    });
+}
+
+/// Bytes that two threads of a model use in an order that it is to show.
+struct Bytes(Arc<UnsafeCell<u64>>);
+
+// SAFETY: loom fails the model if two threads use them without an order.
+unsafe impl Send for Bytes {}

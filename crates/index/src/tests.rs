@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::pin_table::{RING, SLOTS};
-use crate::{Found, Held, Index, Listing, MemoryError, Pinning, Pins, View};
+use crate::{Found, Held, Index, Listing, MemoryError, Pinning, Pins, View, Want};
 
 fn key(name: u64) -> Key {
     Key::of_name(&name.to_le_bytes())
@@ -51,7 +51,7 @@ impl Pair {
     }
 
     fn pin(&self, block: u64) -> Held {
-        match self.pins.pin(&self.view, &key(block)) {
+        match self.pins.pin(&self.view, &key(block), Want::Whole) {
             Pinning::Pinned(found, held) => {
                 assert_eq!(found, listing(block));
                 held
@@ -69,12 +69,12 @@ fn what_is_listed_is_found_until_it_is_delisted() {
     assert_eq!(pair.view.find(&key(7)), Found::Listed(listing(7)));
     let growing = Listing { sealed: false, readable: 3, ..listing(8) };
     pair.index.list(8, &growing);
-    assert_eq!(pair.pins.pin(&pair.view, &key(8)), Pinning::Growing(growing));
+    assert_eq!(pair.pins.pin(&pair.view, &key(8), Want::Whole), Pinning::Growing(growing));
     pair.index.update(8, &listing(8));
     assert_eq!(pair.view.find(&key(8)), Found::Listed(listing(8)));
     pair.index.delist(7);
     assert_eq!(pair.view.find(&key(7)), Found::Absent);
-    assert_eq!(pair.pins.pin(&pair.view, &key(7)), Pinning::Absent);
+    assert_eq!(pair.pins.pin(&pair.view, &key(7), Want::Whole), Pinning::Absent);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_client_with_all_slots_in_use_is_sent_to_the_worker() {
     let mut pair = Pair::of_arena(1 << 20);
     pair.list(1);
     let mut held: Vec<_> = (0..SLOTS).map(|_| pair.pin(1)).collect();
-    assert_eq!(pair.pins.pin(&pair.view, &key(1)), Pinning::Unsure);
+    assert_eq!(pair.pins.pin(&pair.view, &key(1), Want::Whole), Pinning::Unsure);
     pair.pins.release(held.pop().unwrap());
     let again = pair.pin(1);
     held.into_iter().chain([again]).for_each(|held| pair.pins.release(held));

@@ -81,11 +81,6 @@ impl Block {
         !self.is_published() && self.pins == 0 && !self.is_growing()
     }
 
-    /// Whether anyone may be waiting for what happens to it.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.is_published() || self.pins > 0
-    }
-
     pub(crate) fn has_expired(&self, now: Instant) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }

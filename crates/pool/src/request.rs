@@ -46,6 +46,17 @@ pub struct CreateRecord {
     pub len: u64,
     /// For how long the block may be found, from its sealing.
     pub time_to_live: Option<Duration>,
+    /// Who tells readers on the same host how far the block is.
+    pub teller: Teller,
+}
+
+/// Who tells readers on the same host how far a growing block is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Teller {
+    /// Its writer, on the board that it shares with them, where it said so before the block was created.
+    Writer,
+    /// The pool.
+    Pool,
 }
 
 /// Which blocks a reader can use.

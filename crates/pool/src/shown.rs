@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use chariot_index::{HeldBlocks, Index, Listing, MemoryError, ReadersTally};
+use chariot_types::{Extent, Key};
 
 use crate::block::Block;
 use crate::{BlockId, OwnerId};
@@ -39,6 +40,20 @@ impl Shown {
         if let Some(index) = self.index.as_mut().filter(|_| block.is_published()) {
             let listing = listing(index, id, block);
             index.update(id.place(), &listing);
+        }
+    }
+
+    /// A block is about to grow at `offset`, of which its writer says nothing to readers.
+    pub(crate) fn begin_unsaid(&self, offset: u64) {
+        if let Some(index) = &self.index {
+            index.begin_unsaid(offset);
+        }
+    }
+
+    /// The block grew, and will never be whole.
+    pub(crate) fn lose(&self, key: &Key, extent: Extent) {
+        if let Some(index) = &self.index {
+            index.lose(key, extent.offset);
         }
     }
 

@@ -4,10 +4,11 @@
 //!
 //! A client connects over TCP and says [`Request::Hello`]. The worker's [`Reply::Welcome`] names the worker, this
 //! run of it, and the path of its Unix socket. A client that can connect to that path, and is welcomed there by the
-//! same run, goes on there: with that welcome come three file descriptors, the arena, the worker's index and the
-//! client's own pins, and payload bytes never cross the socket again. What such a client finds and pins through the
-//! index it does not ask for (`docs/design/shared-index.md`). Any other client stays on TCP, where payload bytes follow
-//! the frames that announce them.
+//! same run, goes on there: with that welcome come four file descriptors, the arena, the worker's index, the board on
+//! which writers tell readers how far blocks have grown, and the client's own pins, and payload bytes never cross the
+//! socket again. What such a client finds and pins through the index, and follows on the board, it does not ask for
+//! (`docs/design/shared-index.md`). Any other client stays on TCP, where payload bytes follow the frames that announce
+//! them.
 //!
 //! After that the client asks and the worker answers; frames are [`Header`], body, payload:
 //!
@@ -60,4 +61,4 @@ pub use request::{GetWhat, Hello, Request};
 pub use status::{SessionStatus, Status};
 
 /// Version of this protocol; both sides must speak the same one.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

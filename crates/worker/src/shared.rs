@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) arena: Arena,
     /// The index of what the pool holds, as clients are handed it.
     pub(crate) index: OwnedFd,
+    /// What writers tell readers directly, as clients are handed it.
+    pub(crate) board: OwnedFd,
     pub(crate) local_socket: PathBuf,
     pub(crate) log_dir: PathBuf,
     pub(crate) started: Instant,
@@ -63,12 +65,14 @@ impl Shared {
         log_dir: PathBuf,
     ) -> io::Result<Self> {
         let index_file = index.as_fd().try_clone_to_owned()?;
+        let board = index.board_file().try_clone_to_owned()?;
         let pool = Pool::shared(arena.len(), index);
         Ok(Self {
             address,
             run,
             arena,
             index: index_file,
+            board,
             local_socket,
             log_dir,
             started: Instant::now(),

@@ -84,7 +84,6 @@ fn a_growing_block_of_a_client_that_goes_is_lost() {
     // As when its process is killed: the block is not abandoned, the connection just ends.
     growing.into_iter().for_each(std::mem::forget);
     let waiting = std::thread::spawn(move || block.wait_beyond(0, Instant::now() + SOON));
-    eventually("the reader waits", || reader.status().unwrap().waiting > 0);
     let sessions = || reader.status().unwrap().sessions.len();
     assert_eq!(sessions(), 2);
     drop(writer);

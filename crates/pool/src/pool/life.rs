@@ -116,12 +116,13 @@ impl Pool {
     /// A growing block whose writer is gone.
     pub(super) fn lose(&mut self, id: BlockId) {
         let Some(block) = self.blocks.get(id) else { return };
-        if block.is_watched() {
-            self.events.push(Event::Lost { key: block.key, block: id });
-        }
+        let (key, extent) = (block.key, block.extent);
+        self.events.push(Event::Lost { key, block: id });
         if block.is_published() {
             self.withdraw(id);
         }
+        // Not before: who has been told that it is lost does not find it.
+        self.shown.lose(&key, extent);
         self.blocks.change(id, |block| block.state = State::Lost);
         self.settle(id);
     }

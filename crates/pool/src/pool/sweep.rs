@@ -104,7 +104,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    use chariot_index::{Found, Index, Pinning, Pins, View};
+    use chariot_index::{Found, Index, Pinning, Pins, View, Want};
     use chariot_types::{Extent, Key};
 
     use super::*;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn pin(view: &View, pins: &Pins, name: u8) -> chariot_index::Held {
-        match pins.pin(view, &key(name)) {
+        match pins.pin(view, &key(name), Want::Whole) {
             Pinning::Pinned(_, held) => held,
             other => panic!("block {name}: {other:?}"),
         }

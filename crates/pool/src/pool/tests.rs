@@ -50,7 +50,7 @@ impl Bench {
 
     fn creation(&mut self, slot: u64, name: &str) -> CreateRecord {
         let (slot, extent) = (SlotId(slot), self.room(64));
-        CreateRecord { slot, key: key(name), parent: None, extent, len: 64, time_to_live: None }
+        CreateRecord { slot, key: key(name), parent: None, extent, len: 64, time_to_live: None, teller: Teller::Pool }
     }
 
     fn pin(&mut self, name: &str) -> Option<Pinned> {
@@ -417,6 +417,7 @@ fn a_misuse_is_told_and_changes_nothing() {
         extent: bench.room(64),
         len: 64,
         time_to_live: None,
+        teller: Teller::Pool,
     };
     let second = CreateRecord { extent: bench.room(64), ..creation };
     bench.pool.create(WRITER, creation, bench.now).unwrap();

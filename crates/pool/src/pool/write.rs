@@ -6,7 +6,9 @@ use chariot_types::{Extent, Key};
 
 use crate::block::{Block, Naming, State};
 use crate::evict::Standing;
-use crate::{BlockId, CreateOutcome, CreateRecord, Event, Misuse, OwnerId, Pool, PutOutcome, PutRecord, SlotId};
+use crate::{
+    BlockId, CreateOutcome, CreateRecord, Event, Misuse, OwnerId, Pool, PutOutcome, PutRecord, SlotId, Teller,
+};
 
 impl Pool {
     /// Publishes a block whose bytes are all in place.
@@ -45,12 +47,15 @@ impl Pool {
     /// Opens a slot for a block that its owner will write piece by piece, and publishes the block with nothing to
     /// read yet, unless another one is there.
     pub fn create(&mut self, owner: OwnerId, record: CreateRecord, now: Instant) -> Result<CreateOutcome, Misuse> {
-        let CreateRecord { slot, key, parent, extent, len, time_to_live } = record;
+        let CreateRecord { slot, key, parent, extent, len, time_to_live, teller } = record;
         check_room(extent, len)?;
         if self.owners.get(&owner).is_some_and(|owner| owner.slots.contains_key(&slot)) {
             return Err(Misuse::SlotTaken { slot });
         }
         self.cut_granted(owner, extent)?;
+        if teller == Teller::Pool {
+            self.shown.begin_unsaid(extent.offset);
+        }
         let id = self.blocks.insert(Block {
             key,
             parent,
@@ -83,8 +88,7 @@ impl Pool {
             if let State::Growing { readable: current, .. } = &mut block.state {
                 *current = readable;
             }
-            let tell = readable > before && block.is_watched();
-            Ok(tell.then_some(Event::Readable { key: block.key, block: id }))
+            Ok((readable > before).then_some(Event::Readable { key: block.key, block: id }))
         });
         self.events.extend(advanced.unwrap_or(Err(Misuse::UnknownSlot { slot }))?);
         self.show(id);
@@ -119,9 +123,7 @@ impl Pool {
                 Claim::Refused => {}
             },
             Naming::Withdrawn => {
-                if self.blocks.get(id).is_some_and(Block::is_watched) {
-                    self.events.push(Event::Sealed { key, block: id });
-                }
+                self.events.push(Event::Sealed { key, block: id });
             }
         }
         self.settle(id);

@@ -10,10 +10,10 @@ mod step;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use chariot_index::{Found, Held, Index as SharedIndex, Pinning, Pins, View};
+use chariot_index::{Found, Held, Index as SharedIndex, Pinning, Pins, View, Want};
 use chariot_pool::{
     BlockId, CreateOutcome, CreateRecord, Event, GrantAsk, Lookup, Misuse, NoRoom, OwnerId, PinWhat, Pool, PoolStats,
-    Prefix, Progress, PutOutcome, PutRecord, SlotId,
+    Prefix, Progress, PutOutcome, PutRecord, SlotId, Teller,
 };
 use chariot_types::{Extent, Key};
 use proptest::prelude::*;
@@ -133,7 +133,9 @@ impl Run {
                 self.pin(self.owner(owner), key(name), what);
             }
             Step::Unpin { owner, pin } => self.unpin(self.owner(owner), pin),
-            Step::Read { key: name } => self.read(key(name)),
+            Step::Read { key: name, growing_as_well } => {
+                self.read(key(name), if growing_as_well { Want::Readable } else { Want::Whole });
+            }
             Step::LetGo { pin } => self.let_go(pin),
             Step::Delete { key: name } => self.delete(key(name)),
             Step::Drop { owner } => {
@@ -150,7 +152,7 @@ impl Run {
         self.pool.look_again();
     }
 
-    fn read(&mut self, key: Key) {
+    fn read(&mut self, key: Key, want: Want) {
         let Some(reader) = &mut self.reader else { return };
         let expected = self.naive.found(&key, self.now);
         let named = |block: &&Block| block.named == Named::Yes && block.key == key;
@@ -158,17 +160,19 @@ impl Run {
             // The index goes by the real clock.
             return;
         }
-        match reader.pins.pin(&reader.view, &key) {
+        match reader.pins.pin(&reader.view, &key, want) {
             Pinning::Pinned(listing, held) => {
                 let serial = expected.expect("the index lists what the pool has");
                 let block = self.naive.block(serial);
                 assert_eq!((listing.extent().offset, listing.len), (block.extent.offset, block.len));
-                assert!(!block.is_growing());
+                assert_eq!((listing.readable, listing.sealed), (block.readable(), !block.is_growing()));
+                assert!(listing.sealed || want == Want::Readable);
                 block.pins += 1;
                 self.naive.note_use(serial);
                 reader.held.push((serial, held));
             }
             Pinning::Growing(listing) => {
+                assert_eq!(want, Want::Whole);
                 let block = &self.naive.blocks[&expected.expect("the index lists what the pool has")];
                 assert_eq!((block.is_growing(), block.readable()), (true, listing.readable));
             }
@@ -311,6 +315,7 @@ impl Run {
             extent,
             len: draft.len,
             time_to_live: draft.time_to_live.map(Duration::from_secs),
+            teller: Teller::Pool,
         };
         let outcome = self.pool.create(owner, record, self.instant()).unwrap();
         let serial = self.naive.add(Self::block(&draft, extent, Bytes::Growing { readable: 0 }));

@@ -186,10 +186,7 @@ impl Naive {
     }
 
     pub(crate) fn tell(&mut self, told: Told, serial: Serial) {
-        let block = &self.blocks[&serial];
-        if block.named == Named::Yes || block.pins > 0 {
-            self.told.push((told, serial, block.key));
-        }
+        self.told.push((told, serial, self.blocks[&serial].key));
     }
 
     pub(crate) fn publish(&mut self, serial: Serial, told: Told) {

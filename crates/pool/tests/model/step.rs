@@ -50,6 +50,7 @@ pub(crate) enum Step {
     /// Pin without a call, as a client that shares the index does.
     Read {
         key: u8,
+        growing_as_well: bool,
     },
     LetGo {
         pin: Index,
@@ -122,7 +123,7 @@ fn step(parents: Parents) -> impl Strategy<Value = Step> {
         8 => (owner.clone(), key.clone(), any::<bool>())
             .prop_map(|(owner, key, growing_as_well)| Step::Pin { owner, key, growing_as_well }),
         6 => (owner.clone(), index()).prop_map(|(owner, pin)| Step::Unpin { owner, pin }),
-        8 => key.clone().prop_map(|key| Step::Read { key }),
+        8 => (key.clone(), any::<bool>()).prop_map(|(key, growing_as_well)| Step::Read { key, growing_as_well }),
         6 => index().prop_map(|pin| Step::LetGo { pin }),
         2 => key.prop_map(|key| Step::Delete { key }),
         1 => owner.clone().prop_map(|owner| Step::Drop { owner }),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use chariot_pool::{BlockId, CreateRecord, GrantAsk, Lookup, Misuse, PinWhat, PutRecord, SlotId};
+use chariot_pool::{BlockId, CreateRecord, GrantAsk, Lookup, Misuse, PinWhat, PutRecord, SlotId, Teller};
 use chariot_types::{Key, WorkerAddress};
 use chariot_wire::{GetWhat, Header, Reply, Request};
 use zerocopy::little_endian::U64;
@@ -69,6 +69,7 @@ impl Session {
                         extent: record.block.extent(),
                         len: record.block.block.len(),
                         time_to_live: record.block.block.time_to_live(),
+                        teller: Teller::Writer,
                     };
                     state.pool.create(self.owner, record, now).map(drop)
                 })

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chariot_pool::{CreateRecord, GrantAsk, Misuse, NoRoom, PutRecord, SlotId};
+use chariot_pool::{CreateRecord, GrantAsk, Misuse, NoRoom, PutRecord, SlotId, Teller};
 use chariot_types::Extent;
 use chariot_wire::{CreateInlineRecord, Header, InlineRecord, Refusal, Reply, SlotReadable};
 
@@ -79,7 +79,8 @@ impl Session {
             };
             let (key, parent, len) = (block.key, block.parent(), block.len());
             let time_to_live = block.time_to_live();
-            let create = CreateRecord { slot: SlotId(slot), key, parent, extent, len, time_to_live };
+            let create =
+                CreateRecord { slot: SlotId(slot), key, parent, extent, len, time_to_live, teller: Teller::Pool };
             self.shared.change(|state| state.pool.create(self.owner, create, Instant::now())).map_err(misuse)?;
             self.slots.insert(slot, InlineSlot { extent, len, readable: 0 });
             created.push(slot);

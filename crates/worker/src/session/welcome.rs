@@ -81,11 +81,11 @@ impl Session {
         let pins = admitted.expect("a worker's pool is shared").map_err(io::Error::other)?;
         loop {
             stream.writable().await?;
-            let (arena, index) = (self.shared.arena.as_fd(), self.shared.index.as_fd());
+            let [index, board] = [&self.shared.index, &self.shared.board].map(|file| file.as_fd());
             let sent = stream.try_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
-                let fds = [arena, index, pins.as_fd()];
+                let fds = [self.shared.arena.as_fd(), index, board, pins.as_fd()];
                 control.push(SendAncillaryMessage::ScmRights(&fds));
                 Ok(rustix::net::sendmsg(stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?)
             });
