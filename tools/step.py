@@ -91,8 +91,8 @@ def run(
 
     What runs for longer than `seconds` is ended and has failed.
     """
-    LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / f"{log}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as output:
         process = subprocess.Popen(
             [str(word) for word in command],

@@ -6,6 +6,7 @@
 
 mod copies;
 mod latencies;
+mod nodes;
 mod ping_pong;
 mod placement;
 mod row;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+pub use nodes::{NodesConfig, NodesPart, Place, run_nodes};
 pub use ping_pong::{PING_PONG_PEER, be_ping_pong_peer};
 pub use row::{Row, print_table, write_json};
 pub use waiting::{SEALING_PEER, be_sealing_peer};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chariot_bench::{BenchConfig, print_table, write_json};
+use chariot_bench::{BenchConfig, NodesConfig, NodesPart, Place, print_table, write_json};
 
 use crate::failure::Failure;
 
@@ -58,5 +58,48 @@ pub(crate) struct SealingPeer {
 impl SealingPeer {
     pub(crate) fn run(self) -> Result<(), Failure> {
         chariot_bench::be_sealing_peer(&self.worker).map_err(Failure::new)
+    }
+}
+
+/// Measure workers of one cluster, on nodes of their own, against the network between them; `./dev bench` sets them up.
+#[derive(clap::Args)]
+pub(crate) struct BenchNodes {
+    /// What to measure
+    part: Part,
+    /// A worker, and the network namespace that it is in
+    #[arg(long = "node", value_name = "HOST:PORT[@NAMESPACE]", required = true)]
+    nodes: Vec<Place>,
+    /// The program iperf3
+    #[arg(long, value_name = "FILE", default_value = "iperf3")]
+    iperf3: PathBuf,
+    /// Write the rows as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// How often each row and its reference take turns
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+}
+
+/// As [`NodesPart`].
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    Transfers,
+    Lookups,
+    Small,
+    Handoff,
+}
+
+impl BenchNodes {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let failed = |error: anyhow::Error| Failure::new(error.context("bench failed"));
+        let part = match self.part {
+            Part::Transfers => NodesPart::Transfers,
+            Part::Lookups => NodesPart::Lookups,
+            Part::Small => NodesPart::Small,
+            Part::Handoff => NodesPart::Handoff,
+        };
+        let config = NodesConfig { nodes: self.nodes, iperf3: self.iperf3, rounds: self.rounds.into() };
+        let rows = chariot_bench::run_nodes(part, &config, &mut |what| eprintln!("  {what} ...")).map_err(failed)?;
+        write_json(&rows, &self.json).map_err(failed)
     }
 }

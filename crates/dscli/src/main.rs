@@ -58,6 +58,8 @@ enum Command {
     PingPongPeer(bench::PingPongPeer),
     #[command(hide = true, name = chariot_bench::SEALING_PEER)]
     SealingPeer(bench::SealingPeer),
+    #[command(hide = true)]
+    BenchNodes(bench::BenchNodes),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::PingPongPeer(peer) => peer.run(),
         Command::SealingPeer(peer) => peer.run(),
+        Command::BenchNodes(bench) => bench.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

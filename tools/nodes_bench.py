@@ -1,0 +1,173 @@
+"""`./dev bench` between nodes: three workers of one cluster, each in a network namespace, and an etcd beside them.
+
+Which rows there are, `dscli bench-nodes` knows (crates/bench/src/nodes); here are the nodes, the links between them,
+and what can be read from etcd alone.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools import step
+from tools.checkout import BUILT_DSCLI, LOGS
+from tools.iperf3 import ensure_iperf3
+from tools.services.data_worker import start_worker
+from tools.services.etcd import Etcd, start_etcd
+from tools.services.link import Link, shape, unshape
+from tools.services.network import Network, make_network
+from tools.services.node import Node
+
+NETWORK = "bench"
+NODES = 3
+POOL_MEGABYTES = 1024
+WORKER_PORT = 31501
+SLOW_LINK = Link(gigabits=10, milliseconds=1)
+SMALL_BLOCKS = 100_000
+SECONDS = 600
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The workers, and where each is."""
+
+    network: Network
+    etcd: Etcd
+    addresses: Sequence[str]
+
+    def measure(self, part: str, rounds: int) -> list[Row]:
+        """The rows of one part."""
+        nodes = [self.words(node, address) for node, address in zip(self.network.nodes, self.addresses, strict=True)]
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            step.run(
+                [
+                    BUILT_DSCLI, "bench-nodes", part,
+                    *(word for node in nodes for word in ("--node", node)),
+                    "--iperf3", ensure_iperf3(),
+                    "--rounds", str(rounds),
+                    "--json", file.name,
+                ],
+                f"bench/{part}",
+                seconds=SECONDS,
+            )  # fmt: skip
+            rows: list[Row] = json.load(file)["rows"]
+        return rows
+
+    @staticmethod
+    def words(node: Node, address: str) -> str:
+        """How `dscli bench-nodes` is told of a worker."""
+        return address if node.namespace is None else f"{address}@{node.namespace}"
+
+
+def run_nodes_bench(json_file: Path | None, parts: Sequence[str]) -> str:
+    """Measures these parts, prints the rows, and adds them to those of the file."""
+    rows: list[Row] = []
+    with ExitStack() as cleanup:
+        cluster = start_cluster(cleanup)
+        for part in parts:
+            step.note(f"between nodes: {part.replace('_', ' ')}")
+            rows += PARTS[part](cluster)
+    print(f"\n{table(rows)}\n", flush=True)
+    if json_file is not None:
+        add_to(json_file, rows)
+    return f"{len(rows)} rows between nodes"
+
+
+def transfers(cluster: Cluster) -> list[Row]:
+    """Pulls and pushes, on links as fast as this machine makes them."""
+    return cluster.measure("transfers", rounds=7)
+
+
+def lookups(cluster: Cluster) -> list[Row]:
+    """Questions to the owners of keys."""
+    return cluster.measure("lookups", rounds=7)
+
+
+def small(cluster: Cluster) -> list[Row]:
+    """Very many small blocks, and what etcd had to do with them."""
+    before = cluster.etcd.requests()
+    rows = cluster.measure("small", rounds=1)
+    requests = cluster.etcd.requests() - before
+    return [*rows, alone("etcd_requests_per_block", requests / SMALL_BLOCKS, "requests")]
+
+
+def handoff(cluster: Cluster) -> list[Row]:
+    """A prompt's cache, carried while it is computed, on a slow link."""
+    return on_slow_link(cluster, "handoff", rounds=15)
+
+
+def slow_transfers(cluster: Cluster) -> list[Row]:
+    """Pulls and pushes on a slow link."""
+    rows = on_slow_link(cluster, "transfers", rounds=3)
+    return [row | {"row": f"{row['row']}_slow_link"} for row in rows]
+
+
+def on_slow_link(cluster: Cluster, part: str, rounds: int) -> list[Row]:
+    """The rows of one part, which say what the link was."""
+    link = shape(cluster.network, SLOW_LINK)
+    step.note(f"the link: {link}")
+    try:
+        return [row | {"link": link} for row in cluster.measure(part, rounds)]
+    finally:
+        unshape(cluster.network)
+
+
+PARTS: dict[str, Callable[[Cluster], list[Row]]] = {
+    "transfers": transfers,
+    "lookups": lookups,
+    "small": small,
+    "handoff": handoff,
+    "slow_transfers": slow_transfers,
+}
+
+
+def start_cluster(cleanup: ExitStack) -> Cluster:
+    """An etcd and the workers, which serve when this returns; `cleanup` ends them."""
+    network = make_network(NETWORK, NODES, cleanup)
+    logs = LOGS / "bench"
+    etcd = start_etcd(network.hub, logs)
+    cleanup.callback(etcd.service.stop)
+    addresses = []
+    for node in network.nodes:
+        [port] = node.ports([WORKER_PORT])
+        address = f"{node.host}:{port}"
+        worker = start_worker(
+            address,
+            logs,
+            "--etcd_address", etcd.address,
+            "--shared_memory_size_mb", str(POOL_MEGABYTES),
+            node=node,
+            program=BUILT_DSCLI,
+        )  # fmt: skip
+        cleanup.callback(worker.stop)
+        addresses.append(address)
+    return Cluster(network, etcd, addresses)
+
+
+def alone(row: str, value: float, unit: str) -> Row:
+    """A row without a reference, as `dscli bench` writes them."""
+    return {"row": row, "value": value, "unit": unit, "reference": "", "reference_value": None, "ratio": None}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows for a person, in the columns of `dscli bench`."""
+    heads = f"{'row':<26} {'value':>12} {'unit':<8} {'reference':>12} {'ratio':>7}  reference"
+    return "\n".join([heads, *map(line, rows)])
+
+
+def line(row: Row) -> str:
+    """One row."""
+    reference, ratio = ("" if row[name] is None else f"{row[name]:.3f}" for name in ("reference_value", "ratio"))
+    return f"{row['row']:<26} {row['value']:>12.3f} {row['unit']:<8} {reference:>12} {ratio:>7}  {row['reference']}"
+
+
+def add_to(json_file: Path, rows: Sequence[Row]) -> None:
+    """Adds the rows to those that are in the file, if there is one."""
+    content = json.loads(json_file.read_text()) if json_file.exists() else {}
+    content["rows"] = [*content.get("rows", []), *rows]
+    json_file.write_text(json.dumps(content, indent=2) + "\n")
