@@ -115,7 +115,7 @@ def save(path: TorchPath, saver: Saver, blocks: list[int], keys: list[bytes]) ->
     wanted = [SaveBlock(0, block, key, parent) for block, key, parent in zip(blocks, keys, parents, strict=False)]
     began = time.monotonic()
     batch = path.save(wanted)
-    saver.begin(batch.cache, batch.blocks)
+    saver.begin(batch.cache, batch.blocks, [])
     batch.all_computed(saver.layer_ready)
     report = saver.finish()
     assert report is not None

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chariot_ds._native import KeyChain
+from chariot_ds.vllm.compat import GroupTraits
 
 FORMAT_VERSION = 1
 """Of the descriptions below and of what a block's bytes are. A change here makes all keys new."""
@@ -78,6 +81,35 @@ class SequenceKeys:
         parent = self.full(blocks)[blocks - 1] if blocks else None
         extra = block_extra(self._request, start, tokens)
         return self._chain.partial(parent, self._request.all_token_ids[start:tokens], extra)
+
+
+class RequestKeys:
+    """The content keys of one request's blocks in every group; `namespaces` are by block size."""
+
+    def __init__(self, namespaces: Mapping[int, bytes], groups: Sequence[GroupTraits], request: Any) -> None:
+        self._groups = groups
+        self._by_size = {size: SequenceKeys(name, size, request) for size, name in namespaces.items()}
+        self.alignment = math.lcm(*self._by_size)
+        """Tokens that fill whole blocks in every group."""
+
+    def until(self, index: int, end: int) -> list[bytes]:
+        """The keys of the blocks of group `index` that hold the first `end` tokens, a partly filled one included."""
+        size = self._groups[index].block_size
+        content, blocks = self._by_size[size], end // size
+        full = content.full(blocks)[:blocks]
+        return [*full, content.partial(end)] if end % size else full
+
+    def blocks(self, index: int, start: int, end: int) -> list[tuple[int, int, bytes]]:
+        """The blocks of group `index` that hold tokens `start` to `end`: where each ends, the group, its key."""
+        size, content = self._groups[index].block_size, self.until(index, end)
+        return [
+            (min((position + 1) * size, end), index, content[position])
+            for position in range(start // size, len(content))
+        ]
+
+    def aligned(self, tokens: int) -> int:
+        """As many of `tokens` tokens as fill whole blocks in every group."""
+        return tokens // self.alignment * self.alignment
 
 
 def block_extra(request: Any, start: int, end: int) -> bytes:

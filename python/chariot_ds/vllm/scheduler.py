@@ -1,14 +1,13 @@
 """The scheduler side: which blocks a request can load, and which blocks each step saves.
 
-Runs in the engine's loop, so it waits for nothing but one short round trip to the data worker on this host, and takes
-every trouble for a miss.
+Runs in the engine's loop, so it waits for nothing, and takes every trouble for a miss.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from vllm.logger import init_logger
@@ -17,7 +16,9 @@ from chariot_ds._native import Connection, Lookup
 from chariot_ds.vllm import compat, keys
 from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.compat import GroupTraits
+from chariot_ds.vllm.search import Patience, Search
 from chariot_ds.vllm.settings import Settings
+from chariot_ds.vllm.transfer_parameters import TransferParameters
 from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
 
 logger = init_logger(f"vllm.{__name__}")
@@ -25,18 +26,28 @@ logger = init_logger(f"vllm.{__name__}")
 NULL_BLOCK = 0
 """The block id that stands for no block: a sliding window has passed it."""
 
+FRESH = 0.1
+"""Seconds for which what was found is believed while the engine has no room for the request."""
+
 
 @dataclass
 class Tracked:
     """What is known of one request that the engine has admitted or asked about."""
 
     request: Any
-    keys: dict[int, keys.SequenceKeys]
-    """By block size."""
+    keys: keys.RequestKeys
     block_ids: list[list[int]]
     """By group."""
     saved: list[int]
     """By group: how many blocks are saved, or need not be."""
+    forwarded: list[int]
+    """By group: how many blocks were sent on to `reader`."""
+    reader: str | None
+    """The data worker of the instance that decodes the request, where that is another one and known."""
+    awaited_until: float | None
+    """When an instance that computes the prompt now is given up; None where there is none."""
+    search: Search | None = None
+    """What is being found out about it."""
     asked_from: int = 0
     """How many tokens were computed when it was last asked about."""
     is_prompt_end_saved: bool = False
@@ -66,7 +77,10 @@ class Scheduler:
         self._lookup: Lookup | None = None
         """Made when shards are known, where something is loaded at all."""
         self._worker_is_missed = False
-        self._alignment = math.lcm(*(group.block_size for group in groups))
+        self._late: Search | None = None
+        """Has a question to which the worker did not answer in time."""
+        self._has_complained = False
+        """Of parameters that cannot be used."""
 
     def set_shards(self, ranks: Mapping[Any, Any]) -> None:
         """Takes what each rank said of its shard; lookups are possible from now on."""
@@ -86,8 +100,8 @@ class Scheduler:
         if self._connection is not None:
             self._lookup = Lookup(self._connection, shards)
 
-    def num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
-        """How many tokens beyond those computed can be loaded; they always are asynchronously."""
+    def num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
+        """How many tokens beyond those computed can be loaded; they always are asynchronously. None: ask later."""
         if self._lookup is None or not self._is_cacheable(request) or compat.must_compute_whole_prompt(request):
             return 0, False
         if request.num_tokens < 2:
@@ -95,13 +109,19 @@ class Scheduler:
         tracked = self._track(request)
         if tracked.has_failed:
             return 0, False
+        search = tracked.search = self._search_of(tracked, num_computed_tokens)
         try:
-            hit = self._longest_hit(tracked, num_computed_tokens)
+            if self._worker_is_late():
+                return 0, False
+            hit = search.poll()
         except ConnectionError as error:
             if not self._worker_is_missed:
                 logger.warning("ChariotConnector computes what it cannot look up: %s", error)
             self._worker_is_missed = True
+            self._late, tracked.search = search, None
             return 0, False
+        if hit is None:
+            return None, False
         if self._worker_is_missed:
             logger.info("ChariotConnector: the data worker is back")
             self._worker_is_missed = False
@@ -113,20 +133,26 @@ class Scheduler:
         if not self._is_cacheable(request):
             return
         tracked = self._track(request)
+        tracked.search = None
         if num_external_tokens == 0:
             return
         end = tracked.asked_from + num_external_tokens
         for index, group in enumerate(self._groups):
             tracked.saved[index] = max(tracked.saved[index], end // group.block_size)
         tracked.is_prompt_end_saved |= end >= request.num_prompt_tokens
-        self._loads_to_start.append(Load(request.request_id, self._load_blocks(tracked, table, end)))
+        seconds = self._settings.load_timeout_ms / 1000
+        if tracked.awaited_until is not None:
+            # What prefill still computes comes as fast as prefill computes it.
+            seconds = max(seconds, tracked.awaited_until - monotonic())
+            tracked.awaited_until = None
+        self._loads_to_start.append(Load(request.request_id, self._load_blocks(tracked, table, end), seconds))
 
     def _load_blocks(self, tracked: Tracked, table: Sequence[list[int]], end: int) -> list[LoadBlock]:
         """The blocks that hold the tokens up to `end` that are not computed."""
         blocks = []
         for index, group in enumerate(self._groups):
             first, last = tracked.asked_from // group.block_size, -(-end // group.block_size)
-            content = self._keys_until(tracked, group, end)
+            content = tracked.keys.until(index, end)
             blocks += [
                 LoadBlock(index, table[index][position], content[position])
                 for position in range(first, last)
@@ -164,6 +190,8 @@ class Scheduler:
                 for ids, more in zip(tracked.block_ids, new_ids or (), strict=False):
                     ids.extend(more)
                 self._plan_saves(metadata, tracked, computed, output, is_first=is_resumed)
+        for reader, blocks in metadata.forwards.items():
+            metadata.forwards[reader] = list(dict.fromkeys(blocks))
         if metadata.saves:
             # Requests of one step that begin alike write the same block.
             metadata.saves = list({(save.group, save.key): save for save in reversed(metadata.saves)}.values())[::-1]
@@ -183,9 +211,7 @@ class Scheduler:
         Returns parameters that a proxy hands on to the decode instance, when it asked for some.
         """
         self._tracked.pop(request.request_id, None)
-        if (request.kv_transfer_params or {}).get("do_remote_decode"):
-            return {"do_remote_prefill": True, "do_remote_decode": False}
-        return None
+        return TransferParameters.of(request).answer()
 
     def reset(self) -> None:
         """Makes every block saved so far a stranger: weights have changed, or whatever else makes old KV stale.
@@ -195,67 +221,6 @@ class Scheduler:
         self._resets += 1
         self._namespaces = self._make_namespaces()
         self._tracked.clear()
-
-    def _longest_hit(self, tracked: Tracked, start: int) -> int:
-        """How many tokens from the first on are computed or can be loaded; `start` are computed."""
-        assert self._lookup is not None
-        tracked.asked_from = start
-        total: int = tracked.request.num_tokens
-        full = [index for index, group in enumerate(self._groups) if group.window is None]
-        windowed = [index for index, group in enumerate(self._groups) if group.window is not None]
-        hit = total
-        if full:
-            blocks = sorted(block for index in full for block in self._blocks(tracked, index, start, total))
-            present = self._lookup.prefix([(index, key) for _, index, key in blocks])
-            if present < len(blocks):
-                hit = self._aligned(blocks[present][0] - 1)
-        if windowed and hit > start:
-            if hit == total and self._lets_go_too_early(windowed, total):
-                hit = self._aligned(total - 1)
-            hit = self._longest_windowed_hit(tracked, windowed, start, hit)
-        return hit
-
-    def _lets_go_too_early(self, windowed: list[int], total: int) -> bool:
-        """Whether vLLM, told that all of `total` tokens are loaded, frees a block that the last one looks back on.
-
-        It frees what the window has passed for the token after the last, and then computes the last again.
-        """
-        return any(
-            total >= (self._groups[index].window or 0)
-            and (total - (self._groups[index].window or 0) + 1) % self._groups[index].block_size == 0
-            for index in windowed
-        )
-
-    def _longest_windowed_hit(self, tracked: Tracked, windowed: list[int], start: int, hit: int) -> int:
-        """The longest hit of at most `hit` tokens for which sliding windows have all that they look back on."""
-        assert self._lookup is not None
-        blocks = [block for index in windowed for block in self._blocks(tracked, index, start, hit)]
-        exist = self._lookup.exist([(index, key) for _, index, key in blocks])
-        missing = [(end, index) for (end, index, _), there in zip(blocks, exist, strict=True) if not there]
-
-        def lacks_nothing(tokens: int) -> bool:
-            return not any(
-                end - self._groups[index].block_size < tokens and end > tokens - (self._groups[index].window or 0)
-                for end, index in missing
-            )
-
-        while hit > start and not lacks_nothing(hit):
-            hit = self._aligned(hit - 1)
-        return max(hit, start)
-
-    def _blocks(self, tracked: Tracked, index: int, start: int, end: int) -> list[tuple[int, int, bytes]]:
-        """The blocks of group `index` that hold tokens `start` to `end`: where each ends, the group, its key."""
-        group = self._groups[index]
-        content = self._keys_until(tracked, group, end)
-        positions = range(start // group.block_size, len(content))
-        return [(min((position + 1) * group.block_size, end), index, content[position]) for position in positions]
-
-    def _keys_until(self, tracked: Tracked, group: GroupTraits, end: int) -> list[bytes]:
-        """The content keys of the blocks that hold the first `end` tokens, a partly filled one included."""
-        content = tracked.keys[group.block_size]
-        blocks = end // group.block_size
-        full = content.full(blocks)[:blocks]
-        return [*full, content.partial(end)] if end % group.block_size else full
 
     def _plan_saves(
         self, metadata: StepMetadata, tracked: Tracked, computed: int, output: Any, *, is_first: bool
@@ -272,6 +237,7 @@ class Scheduler:
             return
         prompt = request.num_prompt_tokens
         ends_prompt = end >= prompt and not tracked.is_prompt_end_saved
+        self._plan_forwards(metadata, tracked, min(end, prompt))
         for index, group in enumerate(self._groups):
             size = group.block_size
             first, last = tracked.saved[index], end // size
@@ -279,10 +245,10 @@ class Scheduler:
                 # Earlier blocks of the table may have passed the window and belong to others by now.
                 first = max(first, computed // size)
             if last > first:
-                self._add_saves(metadata, tracked, index, first, tracked.keys[size].full(last)[:last])
+                self._add_saves(metadata, tracked, index, first, tracked.keys.until(index, last * size))
             tracked.saved[index] = max(tracked.saved[index], last)
             if ends_prompt and prompt % size and (is_first or computed < prompt):
-                self._add_saves(metadata, tracked, index, prompt // size, self._keys_until(tracked, group, prompt))
+                self._add_saves(metadata, tracked, index, prompt // size, tracked.keys.until(index, prompt))
         tracked.is_prompt_end_saved |= ends_prompt
         tracked.next_save = min(
             (saved + 1) * group.block_size for saved, group in zip(tracked.saved, self._groups, strict=True)
@@ -299,14 +265,68 @@ class Scheduler:
                 parent = content[position - 1] if position else None
                 metadata.saves.append(SaveBlock(index, table[position], content[position], parent))
 
+    def _plan_forwards(self, metadata: StepMetadata, tracked: Tracked, end: int) -> None:
+        """Adds the prompt's blocks up to token `end` that the reader does not have yet.
+
+        Saved in this step or before, by us or by others: the reader is to find everything in one place.
+        """
+        if tracked.reader is None:
+            return
+        prompt = tracked.request.num_prompt_tokens
+        blocks: list[tuple[int, bytes]] = []
+        for index, group in enumerate(self._groups):
+            size, first = group.block_size, tracked.forwarded[index]
+            if group.window is not None:
+                first = max(first, (prompt - group.window) // size)
+            content = tracked.keys.until(index, end if end == prompt else end // size * size)
+            blocks += [(index, key) for key in content[first:]]
+            tracked.forwarded[index] = max(first, len(content))
+        if blocks:
+            metadata.forwards.setdefault(tracked.reader, []).extend(blocks)
+
+    def _search_of(self, tracked: Tracked, start: int) -> Search:
+        """The search for what the request lacks behind the first `start` tokens: the one under way, or a new one."""
+        assert self._lookup is not None
+        tracked.asked_from = start
+        tokens = (start, tracked.request.num_tokens)
+        search = tracked.search
+        if search is None or search.tokens != tokens or search.is_older_than(FRESH):
+            # A block's worth of tokens is computed sooner than it comes, and what came after the prompt never does.
+            lacks_much = tracked.request.num_prompt_tokens - start > tracked.keys.alignment
+            is_prompt = tracked.request.num_tokens == tracked.request.num_prompt_tokens
+            until = tracked.awaited_until if lacks_much and is_prompt else None
+            patience = Patience(self._settings.lookup_timeout_ms / 1000, until)
+            search = Search(self._lookup, self._groups, tracked.keys, tokens, patience)
+        return search
+
+    def _worker_is_late(self) -> bool:
+        """Whether the worker owes an answer. One such question is enough: requests do not wait for it one by one.
+
+        Raises `ConnectionError` once it was given up for that.
+        """
+        if self._late is not None:
+            late, self._late = self._late, None
+            if late.is_unanswered():
+                self._late = late
+        return self._late is not None
+
     def _track(self, request: Any) -> Tracked:
         tracked = self._tracked.get(request.request_id)
         if tracked is None or tracked.request is not request:
+            parameters = TransferParameters.of(request)
+            if parameters.trouble is not None and not self._has_complained:
+                logger.warning("ChariotConnector: a request's `decode_worker` is not used: %s", parameters.trouble)
+                self._has_complained = True
+            is_here = parameters.decode_worker == self._settings.worker_address
+            patience = self._settings.remote_prefill_timeout_ms / 1000
             tracked = Tracked(
                 request=request,
-                keys={size: keys.SequenceKeys(name, size, request) for size, name in self._namespaces.items()},
+                keys=keys.RequestKeys(self._namespaces, self._groups, request),
                 block_ids=[[] for _ in self._groups],
                 saved=[0] * len(self._groups),
+                forwarded=[0] * len(self._groups),
+                reader=None if is_here else parameters.decode_worker,
+                awaited_until=monotonic() + patience if parameters.is_being_prefilled else None,
             )
             self._tracked[request.request_id] = tracked
         return tracked
@@ -315,9 +335,6 @@ class Scheduler:
     def _is_cacheable(request: Any) -> bool:
         """Whether the request's known tokens stay what they are: those of a streamed prompt do not."""
         return not getattr(request, "resumable", False)
-
-    def _aligned(self, tokens: int) -> int:
-        return tokens // self._alignment * self._alignment
 
     def _make_namespaces(self) -> dict[int, bytes]:
         model_version = self._settings.model_version

@@ -25,8 +25,12 @@ class Settings:
     """Part of every key. Change it when weights change under the same model name, or stale KV is served."""
     request_timeout_ms: float = 1000.0
     """A worker that leaves a request unanswered this long is given up, and looked for again."""
+    lookup_timeout_ms: float = 200.0
+    """A request waits this long for the worker to say what there is; then it is computed."""
     load_timeout_ms: float = 5000.0
     """A load that takes longer has failed; what it lacks is recomputed."""
+    remote_prefill_timeout_ms: float = 30000.0
+    """How long decode waits for a prompt that a prefill instance is said to compute now."""
     load_threads: int = 2
     """Threads that copy loaded blocks to the KV cache."""
     device_path: DevicePath = "auto"
@@ -58,7 +62,8 @@ class Settings:
         for name, choices in (("device_path", DevicePath), ("layerwise", Layerwise)):
             self._check_choice(name, get_args(choices))
         self._check_choice("load_failure_policy", (None, *get_args(FailurePolicy)))
-        for name in ("request_timeout_ms", "load_timeout_ms", "load_threads"):
+        numbers = ("request_timeout_ms", "lookup_timeout_ms", "load_timeout_ms", "remote_prefill_timeout_ms")
+        for name in (*numbers, "load_threads"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ValueError(f"`{PREFIX}{name}` is `{value!r}`: expected a number above 0.")

@@ -15,6 +15,7 @@ COUNTERS = {
     "present_blocks": "KV-cache blocks not saved because the data worker had them.",
     "dropped_blocks": "KV-cache blocks not saved for want of room or of the data worker.",
     "save_wait_seconds": "Time that steps waited for their KV cache to be saved.",
+    "forwarded_blocks": "KV-cache blocks sent on to the data worker of the instance that decodes them.",
     "loads": "Requests whose KV cache was loaded, in whole or in part.",
     "loaded_blocks": "KV-cache blocks loaded from the data worker.",
     "loaded_bytes": "Bytes of KV cache loaded from the data worker.",

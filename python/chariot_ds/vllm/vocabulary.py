@@ -23,6 +23,8 @@ class Load:
 
     request_id: str
     blocks: list[LoadBlock]
+    seconds: float
+    """How long it may take."""
 
 
 @dataclass
@@ -31,6 +33,8 @@ class StepMetadata(KVConnectorMetadata):
 
     loads: list[Load] = field(default_factory=list)
     saves: list[SaveBlock] = field(default_factory=list)
+    forwards: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    """By address of a data worker: the blocks, each group and key, that are read there next."""
     is_empty: bool = False
     """No tokens are computed in this step."""
 

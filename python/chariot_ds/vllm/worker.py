@@ -119,9 +119,15 @@ class Worker:
         self._step_is_empty = metadata.is_empty
         for load in metadata.loads:
             self._start_load(load)
-        if metadata.saves and self._saver is not None and self._path is not None:
+        if self._saver is None or self._path is None:
+            return
+        forwards = list(metadata.forwards.items())
+        if metadata.saves:
             self._save = self._path.save(metadata.saves)
-            self._saver.begin(self._save.cache, self._save.blocks)
+            self._saver.begin(self._save.cache, self._save.blocks, forwards)
+        elif forwards:
+            self._saver.forward(forwards)
+        self._stats.add("forwarded_blocks", sum(len(blocks) for _, blocks in forwards))
 
     def layer_computed(self, layer_name: str) -> None:
         """The model has written a layer's pages. Called for each layer of each step, so most often there is nothing."""
@@ -200,7 +206,7 @@ class Worker:
             if self._path is None or self._loader is None:
                 raise RuntimeError("this rank loads nothing")
             batch = self._path.load(load.blocks)
-            self._loader.start(batch.cache, load.request_id, batch.blocks, self._settings.load_timeout_ms / 1000)
+            self._loader.start(batch.cache, load.request_id, batch.blocks, load.seconds)
         except Exception as error:
             self._complain("start", "a load could not start: %s", error)
             self._fail(load.request_id, [(block.group, block.block) for block in load.blocks])

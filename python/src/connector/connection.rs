@@ -42,7 +42,13 @@ impl Connection {
     }
 }
 
-fn to_value_error(error: impl std::error::Error) -> PyErr {
+/// Raises `ValueError` unless `address` can be a data worker's.
+#[pyfunction]
+pub(crate) fn check_address(address: &str) -> PyResult<()> {
+    address.parse::<WorkerAddress>().map(drop).map_err(to_value_error)
+}
+
+pub(crate) fn to_value_error(error: impl std::error::Error) -> PyErr {
     PyValueError::new_err(describe(&error))
 }
 

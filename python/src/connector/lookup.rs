@@ -1,4 +1,10 @@
 //! [`Lookup`]: which blocks are there, asked by the scheduler, for all shards of a block at once.
+//!
+//! The scheduler must not wait. What the data worker's index shows is known at once; what the worker has to find out is
+//! asked, and its answer is looked for each time that the scheduler comes by.
+
+mod exist;
+mod prefix;
 
 use chariot_client::{Client, ClientError};
 use chariot_types::Key;
@@ -6,6 +12,8 @@ use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+pub(super) use self::exist::ExistQuestion;
+pub(super) use self::prefix::PrefixQuestion;
 use super::connection::{Connection, describe};
 use crate::chain::{Shard, key_of};
 
@@ -30,40 +38,28 @@ impl Lookup {
         Self { client: connection.client(), shards: shards.collect() }
     }
 
-    /// How many of `blocks`, each `(group, key)`, are there from the first on, whole or still being written.
-    fn prefix(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<usize> {
-        let (keys, ends) = self.keys(&blocks)?;
-        let present = py.detach(|| self.present(&keys)).map_err(to_connection_error)?;
-        Ok(ends.partition_point(|end| *end <= present))
+    /// Asks how many of `blocks`, each `(group, key)`, are there from the first on, whole or still being written.
+    fn prefix(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<PrefixQuestion> {
+        let keys = self.keys(&blocks)?;
+        py.detach(|| PrefixQuestion::ask(&self.client, keys)).map_err(to_connection_error)
     }
 
-    /// Which of `blocks`, each `(group, key)`, are there whole.
-    fn exist(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<Vec<bool>> {
-        let (keys, ends) = self.keys(&blocks)?;
-        let found =
-            py.detach(|| keys.chunks(MAX_BATCH).map(|batch| self.client.exists(batch)).collect::<Result<Vec<_>, _>>());
-        let found = found.map_err(to_connection_error)?.concat();
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        Ok(starts.zip(&ends).map(|(start, end)| found[start..*end].iter().all(|is_there| *is_there)).collect())
+    /// Asks which of `blocks`, each `(group, key)`, are there whole.
+    fn exist(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<ExistQuestion> {
+        let keys = self.keys(&blocks)?;
+        py.detach(|| ExistQuestion::ask(&self.client, keys)).map_err(to_connection_error)
     }
 }
 
-impl Lookup {
-    /// How many of `keys` are there from the first on: one round trip for each message's worth of keys.
-    fn present(&self, keys: &[Key]) -> Result<usize, ClientError> {
-        let mut present = 0;
-        for batch in keys.chunks(MAX_BATCH) {
-            let prefix = self.client.longest_prefix(batch)?;
-            present += prefix.present;
-            if prefix.present < batch.len() {
-                break;
-            }
-        }
-        Ok(present)
-    }
+/// The keys of all shards of some blocks.
+struct BlockKeys {
+    keys: Vec<Key>,
+    /// Where those of each block end.
+    ends: Vec<usize>,
+}
 
-    /// The keys of all shards of `blocks`, and where those of each block end among them.
-    fn keys(&self, blocks: &[(usize, PyBackedBytes)]) -> PyResult<(Vec<Key>, Vec<usize>)> {
+impl Lookup {
+    fn keys(&self, blocks: &[(usize, PyBackedBytes)]) -> PyResult<BlockKeys> {
         let mut keys = Vec::with_capacity(blocks.len());
         let mut ends = Vec::with_capacity(blocks.len());
         for (group, raw) in blocks {
@@ -73,7 +69,7 @@ impl Lookup {
             keys.extend(shards.iter().map(|shard| shard.key(content)));
             ends.push(keys.len());
         }
-        Ok((keys, ends))
+        Ok(BlockKeys { keys, ends })
     }
 }
 

@@ -16,7 +16,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crate::chain::KeyChain>()?;
     module.add_function(wrap_pyfunction!(crate::chain::shard_key, module)?)?;
     module.add_class::<connection::Connection>()?;
+    module.add_function(wrap_pyfunction!(connection::check_address, module)?)?;
     module.add_class::<lookup::Lookup>()?;
+    module.add_class::<lookup::PrefixQuestion>()?;
+    module.add_class::<lookup::ExistQuestion>()?;
     module.add_class::<pages::PagedCache>()?;
     module.add_class::<saver::Saver>()?;
     module.add_class::<saver::SaveReport>()?;

@@ -4,7 +4,11 @@
 //! layer that the model has written is then copied for all blocks, and the blocks' readable prefix advances. `finish`
 //! copies what is left with the caller's help, seals the blocks and returns when others can find them. A step that
 //! cannot be saved is a later miss and nothing more.
+//!
+//! Blocks whose reader is known are forwarded as soon as they have room, so that each layer is on its way to the reader's
+//! worker while the next is computed.
 
+mod forward;
 mod step;
 
 use std::sync::Arc;
@@ -17,8 +21,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+use self::forward::Forward;
 use self::step::{PlannedBlock, Step};
-use super::connection::Connection;
+use super::connection::{Connection, to_value_error};
 use super::pages::PagedCache;
 use crate::chain::{Shard, key_of};
 
@@ -36,8 +41,14 @@ pub(crate) struct Saver {
 
 /// The thread that opens steps and copies their layers; it ends when its channel does.
 struct Thread {
-    steps: Sender<Arc<Step>>,
+    errands: Sender<Errand>,
     handle: JoinHandle<()>,
+}
+
+/// What the thread does.
+enum Errand {
+    Carry(Arc<Step>),
+    Forward(Vec<Forward>),
 }
 
 /// What became of a step's blocks.
@@ -60,31 +71,38 @@ pub(crate) struct SaveReport {
 /// A block to save: `(group, block, key, parent)`, the key of the block before it or `None`.
 type BlockTuple = (usize, usize, PyBackedBytes, Option<PyBackedBytes>);
 
+/// Blocks to forward: the address of their reader's worker, and each `(group, key)`.
+type ForwardTuple = (String, Vec<(usize, PyBackedBytes)>);
+
 #[pymethods]
 impl Saver {
     #[new]
     fn new(connection: &Connection, shards: Vec<PyBackedBytes>) -> PyResult<Self> {
         let shards = shards.iter().map(|description| Shard::new(description)).collect();
-        let (steps, begun) = channel();
+        let (errands, given) = channel();
         let thread = std::thread::Builder::new().name("chariot-save".to_owned());
-        let handle =
-            thread.spawn(move || carry_steps(&begun)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        let thread = Mutex::new(Some(Thread { steps, handle }));
+        let handle = thread
+            .spawn(run_errands(connection.client(), given))
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let thread = Mutex::new(Some(Thread { errands, handle }));
         Ok(Self { client: connection.client(), shards, step: Mutex::new(None), thread })
     }
 
-    /// Begins a step: `blocks`, whose pages in `cache` are about to be written or have been, are to be saved. A step
-    /// that was not finished is given up.
-    fn begin(&self, cache: &PagedCache, blocks: Vec<BlockTuple>) -> PyResult<()> {
+    /// Begins a step: `blocks`, whose pages in `cache` are about to be written or have been, are to be saved, and
+    /// `forwards`, some of them and others, go on to other workers. A step that was not finished is given up.
+    fn begin(&self, cache: &PagedCache, blocks: Vec<BlockTuple>, forwards: Vec<ForwardTuple>) -> PyResult<()> {
         let blocks = blocks.into_iter().map(|block| self.planned(&block)).collect::<PyResult<_>>()?;
-        let step = Step::new(self.client.clone(), cache.pages(), blocks);
+        let step = Step::new(self.client.clone(), cache.pages(), blocks, self.forwards(&forwards)?);
         let step = Arc::new(step.map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?);
         if let Some(unfinished) = self.step.lock().replace(step.clone()) {
             unfinished.give_up();
         }
-        let thread = self.thread.lock();
-        let thread = thread.as_ref().ok_or_else(|| PyRuntimeError::new_err("the saver is closed"))?;
-        thread.steps.send(step).map_err(|_| PyRuntimeError::new_err("the saver's thread has ended"))
+        self.send(Errand::Carry(step))
+    }
+
+    /// Forwards blocks in a step that saves none. Returns at once.
+    fn forward(&self, forwards: Vec<ForwardTuple>) -> PyResult<()> {
+        self.send(Errand::Forward(self.forwards(&forwards)?))
     }
 
     /// The model has written layer `layer` of group `group` in all blocks of the step. Returns at once.
@@ -117,8 +135,7 @@ impl Saver {
 
 impl Saver {
     fn planned(&self, (group, block, key, parent): &BlockTuple) -> PyResult<PlannedBlock> {
-        let shard = self.shards.get(*group);
-        let shard = shard.ok_or_else(|| PyRuntimeError::new_err(format!("there is no group `{group}`")))?;
+        let shard = self.shard(*group)?;
         let parent = parent.as_ref().map(|parent| key_of(parent)).transpose()?;
         Ok(PlannedBlock {
             group: *group,
@@ -128,12 +145,32 @@ impl Saver {
         })
     }
 
+    fn forwards(&self, forwards: &[ForwardTuple]) -> PyResult<Vec<Forward>> {
+        let forward = |(to, blocks): &ForwardTuple| {
+            let to = to.parse().map_err(to_value_error)?;
+            let key = |(group, key): &(usize, PyBackedBytes)| Ok(self.shard(*group)?.key(key_of(key)?));
+            Ok(Forward { to, keys: blocks.iter().map(key).collect::<PyResult<_>>()? })
+        };
+        forwards.iter().map(forward).collect()
+    }
+
+    fn shard(&self, group: usize) -> PyResult<Shard> {
+        let shard = self.shards.get(group).copied();
+        shard.ok_or_else(|| PyRuntimeError::new_err(format!("there is no group `{group}`")))
+    }
+
+    fn send(&self, errand: Errand) -> PyResult<()> {
+        let thread = self.thread.lock();
+        let thread = thread.as_ref().ok_or_else(|| PyRuntimeError::new_err("the saver is closed"))?;
+        thread.errands.send(errand).map_err(|_| PyRuntimeError::new_err("the saver's thread has ended"))
+    }
+
     fn end(&self) {
         if let Some(step) = self.step.lock().take() {
             step.give_up();
         }
-        if let Some(Thread { steps, handle }) = self.thread.lock().take() {
-            drop(steps);
+        if let Some(Thread { errands, handle }) = self.thread.lock().take() {
+            drop(errands);
             // A panic of the thread has been reported by the panic hook, and its step was given up.
             let _ = handle.join();
         }
@@ -146,8 +183,16 @@ impl Drop for Saver {
     }
 }
 
-fn carry_steps(begun: &Receiver<Arc<Step>>) {
-    while let Ok(step) = begun.recv() {
-        step.carry();
+fn run_errands(client: Client, given: Receiver<Errand>) -> impl FnOnce() {
+    move || {
+        while let Ok(errand) = given.recv() {
+            match errand {
+                Errand::Carry(step) => step.carry(),
+                Errand::Forward(forwards) => forwards.iter().for_each(|forward| {
+                    // A worker that is gone has nothing to forward.
+                    let _ = forward.tell(&client);
+                }),
+            }
+        }
     }
 }

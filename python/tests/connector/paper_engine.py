@@ -202,9 +202,10 @@ class PaperEngine:
         self.stats: dict[str, float] = {}
         self.outputs_to_come: list[tuple[Any, ModelRunnerOutput]] = []
 
-    def add(self, name: str, prompt: list[int], outputs: int = 1, **keywords: Any) -> Request:
-        """Adds a request that asks for `outputs` tokens."""
-        parameters = SamplingParams(max_tokens=outputs, ignore_eos=True)
+    def add(self, name: str, prompt: list[int], outputs: int = 1, transfer: Any = None, **keywords: Any) -> Request:
+        """Adds a request that asks for `outputs` tokens; `transfer` is what a router says of it."""
+        extra = {"kv_transfer_params": transfer} if transfer is not None else None
+        parameters = SamplingParams(max_tokens=outputs, ignore_eos=True, extra_args=extra)
         parameters.update_from_generation_config({}, VOCABULARY + 1)
         request = Request(
             request_id=name,

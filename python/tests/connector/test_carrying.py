@@ -93,7 +93,7 @@ def same(source: Cache, ids: list[int], target: Cache, at: list[int], layers: in
 @pytest.mark.parametrize("ready", [[], [0], [0, 1, 2], [2, 0], [1, 1, 1]])
 def test_pages_arrive_whichever_layers_were_declared_ready(pair: Pair, ready: list[int]) -> None:
     source, target, names = make_cache(), make_cache(0), keys(5)
-    pair.saver.begin(source.native, to_save([3, 1, 4, 11, 5], names))
+    pair.saver.begin(source.native, to_save([3, 1, 4, 11, 5], names), [])
     for layer in ready:
         pair.saver.layer_ready(0, layer)
     report = pair.saver.finish()
@@ -109,7 +109,7 @@ def test_pages_arrive_whichever_layers_were_declared_ready(pair: Pair, ready: li
 def test_blocks_that_are_there_are_not_saved_again(pair: Pair) -> None:
     source, names = make_cache(), keys(4)
     for saved, present, count in ((2, 0, 2), (2, 2, 4)):
-        pair.saver.begin(source.native, to_save(list(range(count)), names[:count]))
+        pair.saver.begin(source.native, to_save(list(range(count)), names[:count]), [])
         report = pair.saver.finish()
         assert report is not None
         assert (report.saved, report.present) == (saved, present)
@@ -118,7 +118,7 @@ def test_blocks_that_are_there_are_not_saved_again(pair: Pair) -> None:
 def test_a_layer_is_loaded_while_the_next_is_computed(pair: Pair) -> None:
     source, target, names = make_cache(), make_cache(0), keys(6)
     ids = list(range(6))
-    pair.saver.begin(source.native, to_save(ids, names))
+    pair.saver.begin(source.native, to_save(ids, names), [])
     pair.saver.layer_ready(0, 0)
     wait_for(lambda: present(pair, names) == 6)
     pair.loader.start(target.native, "follower", to_load(ids, names), 10.0)
@@ -134,11 +134,11 @@ def test_a_layer_is_loaded_while_the_next_is_computed(pair: Pair) -> None:
 
 def test_a_step_that_is_given_up_fails_those_who_follow_it(pair: Pair) -> None:
     source, target, names = make_cache(), make_cache(0), keys(3)
-    pair.saver.begin(source.native, to_save([0, 1, 2], names))
+    pair.saver.begin(source.native, to_save([0, 1, 2], names), [])
     pair.saver.layer_ready(0, 0)
     wait_for(lambda: present(pair, names) == 3)
     pair.loader.start(target.native, "follower", to_load([0, 1, 2], names), 30.0)
-    pair.saver.begin(source.native, to_save([5], keys(1, seed=9)))
+    pair.saver.begin(source.native, to_save([5], keys(1, seed=9)), [])
     assert pair.report().failed == [(0, 0), (0, 1), (0, 2)]
 
 
@@ -150,7 +150,7 @@ def present(pair: Pair, names: list[bytes]) -> int:
 def test_a_block_that_is_not_there_fails_with_all_after_it(pair: Pair) -> None:
     source, target, names = make_cache(), make_cache(0), keys(5)
     kept = [0, 1, 3, 4]
-    pair.saver.begin(source.native, [to_save(list(range(5)), names)[index] for index in kept])
+    pair.saver.begin(source.native, [to_save(list(range(5)), names)[index] for index in kept], [])
     pair.saver.finish()
     report = pair.load(target, to_load([10, 11, 12, 13, 14], names))
     assert report.failed == [(0, 12), (0, 13), (0, 14)]
@@ -160,7 +160,7 @@ def test_a_block_that_is_not_there_fails_with_all_after_it(pair: Pair) -> None:
 
 def test_a_load_ends_by_its_deadline(pair: Pair) -> None:
     source, target, names = make_cache(), make_cache(0), keys(2)
-    pair.saver.begin(source.native, to_save([0, 1], names))
+    pair.saver.begin(source.native, to_save([0, 1], names), [])
     wait_for(lambda: present(pair, names) == 2)
     began = monotonic()
     report = pair.load(target, to_load([0, 1], names), timeout=0.3)
@@ -175,7 +175,7 @@ def test_a_worker_that_answers_nothing_is_given_up(pair: Pair, own_worker: Worke
     own_worker.freeze()
     try:
         began = monotonic()
-        pair.saver.begin(source.native, to_save([0, 1], names))
+        pair.saver.begin(source.native, to_save([0, 1], names), [])
         saved = pair.saver.finish()
         report = pair.load(target, to_load([0, 1], names))
         assert monotonic() - began < 2 * REQUEST_TIMEOUT + 1
@@ -188,7 +188,7 @@ def test_a_worker_that_answers_nothing_is_given_up(pair: Pair, own_worker: Worke
 
 def test_a_worker_that_dies_fails_what_was_not_finished(pair: Pair, own_worker: Worker) -> None:
     source, target, names = make_cache(), make_cache(0), keys(2)
-    pair.saver.begin(source.native, to_save([0, 1], names))
+    pair.saver.begin(source.native, to_save([0, 1], names), [])
     wait_for(lambda: present(pair, names) == 2)
     pair.loader.start(target.native, "follower", to_load([0, 1], names), 30.0)
     began = monotonic()
@@ -211,7 +211,7 @@ def test_a_pool_without_room_keeps_the_beginning(pair: Pair, own_worker: Worker)
             client.put(f"filler {number}", b"x" * megabyte)
         pins = [client.get(f"filler {number}") for number in range(size)]
         assert all(pin is not None for pin in pins)
-        pair.saver.begin(source.native, to_save(list(range(BLOCKS)), names))
+        pair.saver.begin(source.native, to_save(list(range(BLOCKS)), names), [])
         report = pair.saver.finish()
     assert report is not None
     assert 0 < report.saved < BLOCKS
@@ -222,7 +222,7 @@ def test_a_pool_without_room_keeps_the_beginning(pair: Pair, own_worker: Worker)
 
 def test_many_loads_at_once_all_end(pair: Pair) -> None:
     source, names = make_cache(), keys(BLOCKS)
-    pair.saver.begin(source.native, to_save(list(range(BLOCKS)), names))
+    pair.saver.begin(source.native, to_save(list(range(BLOCKS)), names), [])
     pair.saver.finish()
     targets = {str(number): make_cache(0) for number in range(30)}
     for name, target in targets.items():
@@ -242,7 +242,7 @@ def test_many_loads_at_once_all_end(pair: Pair) -> None:
 def test_blocks_that_a_cache_does_not_have_are_refused(pair: Pair) -> None:
     cache = make_cache(0)
     with pytest.raises(ValueError, match=f"no block `{BLOCKS}`"):
-        pair.saver.begin(cache.native, to_save([BLOCKS], keys(1)))
+        pair.saver.begin(cache.native, to_save([BLOCKS], keys(1)), [])
     with pytest.raises(ValueError, match=f"no block `{BLOCKS}`"):
         pair.loader.start(cache.native, "wrong", to_load([BLOCKS], keys(1)), 1.0)
     with pytest.raises(ValueError, match="impossible"):

@@ -12,6 +12,7 @@ use chariot_device::LayoutError;
 use chariot_types::Key;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::forward::Forward;
 use crate::connector::connection::describe;
 use crate::connector::pages::Pages;
 
@@ -37,6 +38,7 @@ pub(super) struct Step {
     client: Client,
     pages: Arc<Pages>,
     planned: Vec<PlannedBlock>,
+    forwards: Vec<Forward>,
     /// Held for a few loads and stores; never while bytes are copied or the worker is asked.
     state: Mutex<State>,
     changed: Condvar,
@@ -86,8 +88,14 @@ struct Row {
 }
 
 impl Step {
-    /// A step that saves `planned` from `pages`; refused when a block or group is not among the pages.
-    pub(super) fn new(client: Client, pages: Arc<Pages>, planned: Vec<PlannedBlock>) -> Result<Self, LayoutError> {
+    /// A step that saves `planned` from `pages` and forwards `forwards`; refused when a block or group is not among the
+    /// pages.
+    pub(super) fn new(
+        client: Client,
+        pages: Arc<Pages>,
+        planned: Vec<PlannedBlock>,
+        forwards: Vec<Forward>,
+    ) -> Result<Self, LayoutError> {
         for block in &planned {
             pages.cache.group(block.group)?.check_block(block.block)?;
         }
@@ -95,7 +103,7 @@ impl Step {
         let layers = groups.map(|group| Ok(vec![Layer::Computing; group?.layers()])).collect::<Result<_, _>>()?;
         let state =
             State { phase: Phase::Opening, ready: VecDeque::new(), layers, copying: 0, present: 0, error: None };
-        Ok(Self { client, pages, planned, state: Mutex::new(state), changed: Condvar::new() })
+        Ok(Self { client, pages, planned, forwards, state: Mutex::new(state), changed: Condvar::new() })
     }
 
     /// The saver's thread: opens the step and copies layers until the step is over.
@@ -181,8 +189,8 @@ impl Step {
         self.changed.notify_all();
     }
 
-    /// Asks for room for the blocks that are not there yet. When there is not enough, the front half is tried, and so
-    /// on: the beginning of a prompt is of use without its end.
+    /// Asks for room for the blocks that are not there yet, and forwards those that have a reader. When there is not enough
+    /// room, the front half is tried, and so on: the beginning of a prompt is of use without its end.
     fn open(&self) -> Result<(Targets, usize), ClientError> {
         let keys: Vec<Key> = self.planned.iter().map(|block| block.key).collect();
         let found = self.client.exists(&keys)?;
@@ -192,7 +200,10 @@ impl Step {
         let mut wanted = &missing[..];
         loop {
             match self.reserve(wanted) {
-                Ok(targets) => return Ok((targets, present)),
+                Ok(targets) => {
+                    self.forwards.iter().try_for_each(|forward| forward.tell(&self.client))?;
+                    return Ok((targets, present));
+                }
                 Err(ClientError::NoRoom { .. }) if wanted.len() > 1 => wanted = &wanted[..wanted.len() / 2],
                 Err(error) => return Err(error),
             }
