@@ -1,7 +1,7 @@
 //! Carries messages and bytes of blocks between the workers of a cluster.
 //!
 //! It knows nothing of pools, directories or members' lists: what another worker says goes to a [`Host`], bytes come from
-//! a [`Source`] and go to a [`Sink`], and how they travel is a [`Transport`]'s business. What is said is told in
+//! a [`Source`] and go to a [`Sink`], and how they travel is a [`Transport`](transport::Transport)'s business. What is said is told in
 //! `chariot-wire`'s `peer.rs`.
 //!
 //! A worker dials others to ask, announce and push, and is dialled for the same. To each peer there is one control channel,

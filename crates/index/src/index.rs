@@ -79,6 +79,12 @@ impl Index {
         &mut self.readers
     }
 
+    /// From now on what is not found is not known to be absent, and the worker is asked: others may hold it.
+    pub fn leave_absence_open(&mut self) {
+        self.unlisted += 1;
+        self.tell_unlisted();
+    }
+
     /// What a block that may be found until `at` is listed with.
     pub fn deadline(&self, at: Option<Instant>) -> Deadline {
         self.epoch.deadline(at)

@@ -1,7 +1,9 @@
 //! What the pool answers. All of these are expected outcomes; what no honest client causes is a
 //! [`Misuse`](crate::Misuse).
 
-use chariot_types::Extent;
+use std::time::Duration;
+
+use chariot_types::{Extent, Key};
 
 use crate::BlockId;
 
@@ -80,6 +82,19 @@ pub struct Pinned {
     pub readable: u64,
     /// Whether that is all, and for good.
     pub sealed: bool,
+}
+
+/// What a block is to whoever gets a copy of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// Its name.
+    pub key: Key,
+    /// The block before it in its prefix chain.
+    pub parent: Option<Key>,
+    /// How many bytes it has, or will have.
+    pub len: u64,
+    /// For how long it may still be found; of a growing one, from its sealing on.
+    pub time_to_live: Option<Duration>,
 }
 
 /// How far a block is.

@@ -79,6 +79,14 @@ impl Blocks {
         Some(block)
     }
 
+    /// What is in the `count` places from `from` on, and the place after them, if there is one.
+    pub(crate) fn in_places(&self, from: usize, count: usize) -> (impl Iterator<Item = &Block>, Option<usize>) {
+        let from = from.min(self.places.len());
+        let until = self.places.len().min(from.saturating_add(count));
+        let blocks = self.places[from..until].iter().filter_map(|place| place.block.as_ref());
+        (blocks, (until < self.places.len()).then_some(until))
+    }
+
     pub(crate) fn census(&self) -> &Census {
         &self.census
     }

@@ -30,6 +30,20 @@ pub enum Event {
         /// The block.
         block: BlockId,
     },
+    /// A block can be found under `key` from now on, growing or whole. Comes only after [`Pool::tell_of_names`].
+    ///
+    /// [`Pool::tell_of_names`]: crate::Pool::tell_of_names
+    Published {
+        /// The block's key.
+        key: Key,
+    },
+    /// No block can be found under `key` any more. Comes only after [`Pool::tell_of_names`].
+    ///
+    /// [`Pool::tell_of_names`]: crate::Pool::tell_of_names
+    Withdrawn {
+        /// The block's key.
+        key: Key,
+    },
     /// Room was freed, or can be by evicting, after a grant was refused with [`NoRoom::Full`](crate::NoRoom::Full).
     /// Comes once however many were refused, and again only after another refusal.
     RoomFreed,

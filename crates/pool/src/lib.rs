@@ -42,7 +42,7 @@ mod shown;
 mod stats;
 mod touch;
 
-pub use answer::{CreateOutcome, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome};
+pub use answer::{CreateOutcome, Description, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome};
 pub use arena::{Arena, ArenaError, HugePages};
 pub use event::Event;
 pub use id::{BlockId, OwnerId, SlotId};

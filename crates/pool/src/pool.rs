@@ -43,6 +43,8 @@ pub struct Pool {
     evictor: Evictor,
     deadlines: Deadlines,
     events: Vec<Event>,
+    /// Events come also for names that are given and taken away.
+    tells_of_names: bool,
     /// A grant was refused, and no [`Event::RoomFreed`] followed yet.
     refused: bool,
     counts: Counts,
@@ -82,6 +84,7 @@ impl Pool {
             evictor: Evictor::default(),
             deadlines: Deadlines::default(),
             events: Vec::new(),
+            tells_of_names: false,
             refused: false,
             counts: Counts::default(),
             shown: Shown::default(),
@@ -94,6 +97,16 @@ impl Pool {
     /// blocks that went are free after a [`Pool::sweep`] that finds nobody reading them.
     pub fn shared(capacity: u64, index: SharedIndex) -> Self {
         Self { shown: Shown::on(index), ..Self::new(capacity) }
+    }
+
+    /// From now on there are events when a block can be found under its key, and when it no longer can.
+    pub fn tell_of_names(&mut self) {
+        self.tells_of_names = true;
+    }
+
+    /// From now on clients that do not find a block by themselves ask: others may hold it.
+    pub fn leave_absence_open(&mut self) {
+        self.shown.leave_absence_open();
     }
 
     /// What happened since the last call, in order. Call it after every batch: what is not taken piles up.

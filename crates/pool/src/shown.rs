@@ -85,6 +85,12 @@ impl Shown {
         }
     }
 
+    pub(crate) fn leave_absence_open(&mut self) {
+        if let Some(index) = &mut self.index {
+            index.leave_absence_open();
+        }
+    }
+
     pub(crate) fn admit(&mut self, owner: OwnerId) -> Option<Result<OwnedFd, MemoryError>> {
         self.index.as_mut().map(|index| index.readers_mut().enter(owner.0))
     }

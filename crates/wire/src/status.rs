@@ -62,6 +62,48 @@ pub struct Status {
     pub sessions: Vec<SessionStatus>,
     /// The directory of the worker's log.
     pub log_dir: String,
+    /// The worker's cluster, if it is in one.
+    pub cluster: Option<ClusterStatus>,
+}
+
+/// A cluster as one of its workers knows it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct ClusterStatus {
+    /// The cluster's name.
+    pub name: String,
+    /// The members, this worker among them.
+    pub members: Vec<MemberStatus>,
+    /// Keys of others, and of its own, that the worker knows the holders of, because it owns them.
+    pub directory_keys: u64,
+    /// Bytes of memory that takes.
+    pub directory_bytes: u64,
+    /// Keys that are asked of other workers at the moment.
+    pub wanted: u64,
+    /// Blocks that are on their way at the moment, either way, or asked for.
+    pub streams: u64,
+    /// Bytes of blocks that were sent to other workers.
+    pub sent_bytes: u64,
+    /// Bytes of blocks that were received from other workers and found right.
+    pub received_bytes: u64,
+    /// Blocks that were received whole.
+    pub received_blocks: u64,
+    /// Pieces of blocks that arrived changed, and were thrown away.
+    pub corrupt: u64,
+    /// Connections to other workers that were lost.
+    pub broken: u64,
+}
+
+/// One worker of a cluster.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct MemberStatus {
+    /// `host:port` that it serves.
+    pub address: String,
+    /// Its run.
+    pub run: String,
+    /// Whether it can be reached, as far as is known.
+    pub is_reached: bool,
 }
 
 /// One client's connection.

@@ -7,9 +7,11 @@
 //! Two threads serve: one all local clients, whose messages are short, and one all TCP clients, whose bytes take time
 //! to copy and would delay them. A third touches the arena's pages ahead. [`Worker::start`] is the way in.
 
+mod clustered;
 mod config;
 mod error;
 mod listen;
+mod node;
 mod place;
 mod rest;
 mod session;

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chariot_wire::{HEADER_LEN, Header, PeerMessage};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::session::{Session, Stream};
@@ -13,6 +15,9 @@ use crate::shared::Shared;
 
 /// More clients than this on one door are turned away.
 const MAX_SESSIONS: usize = 4096;
+
+/// How long it may take until someone who came in says something.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long sessions may take to end once the worker ends.
 const GRACE: Duration = Duration::from_secs(3);
@@ -59,6 +64,26 @@ impl Accepting {
     }
 }
 
+/// Serves a client; or hands another worker, which comes through the same door, to those who deal with workers.
+async fn admit(shared: Arc<Shared>, stream: Stream) {
+    match (stream, shared.node()) {
+        (Stream::Tcp(stream), Some(node)) if is_worker(&stream).await => match stream.into_std() {
+            Ok(stream) => node.accept(stream),
+            Err(error) => tracing::warn!(%error, "cannot hand over a connection from a worker"),
+        },
+        (stream, _) => Session::serve(shared, stream).await,
+    }
+}
+
+/// Whether another worker is at the other end: its first frame says so. Who says nothing is for the session to end.
+async fn is_worker(stream: &TcpStream) -> bool {
+    let mut head = [0; HEADER_LEN];
+    match tokio::time::timeout(HELLO_PATIENCE, stream.peek(&mut head)).await {
+        Ok(Ok(HEADER_LEN)) => Header::decode(&head).is_ok_and(|header| PeerMessage::is_kind(header.kind)),
+        _ => false,
+    }
+}
+
 /// Lets clients in through `door` until the worker ends.
 pub(crate) async fn listen(shared: Arc<Shared>, door: Door) -> io::Result<()> {
     let door = Accepting::new(door)?;
@@ -73,7 +98,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, door: Door) -> io::Result<()> {
                     tracing::warn!(limit = MAX_SESSIONS, "turned a client away: too many are connected");
                 }
                 Ok(stream) => {
-                    sessions.spawn(Session::serve(shared.clone(), stream));
+                    sessions.spawn(admit(shared.clone(), stream));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: those in use come back, a tight loop would not help.

@@ -5,14 +5,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use chariot_index::Index;
-use chariot_pool::{Arena, OwnerId, Pool};
+use chariot_pool::{Arena, Event, OwnerId, Pool};
 use chariot_types::WorkerAddress;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
+use crate::node::{Change, Node};
 use crate::waiters::Waiters;
 
 /// What all sessions of a worker have in common.
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     // nothing must be enrolled before anything can change.
     state: Mutex<State>,
     next_session: AtomicU64,
+    /// The worker's part in a cluster, if it is in one.
+    node: OnceLock<Weak<Node>>,
 }
 
 /// What the lock guards.
@@ -82,7 +86,20 @@ impl Shared {
             ending: watch::Sender::new(false),
             state: Mutex::new(State { pool, waiters: Waiters::default(), sessions: HashMap::new() }),
             next_session: AtomicU64::new(1),
+            node: OnceLock::new(),
         })
+    }
+
+    /// From now on what is not here may be at another worker.
+    pub(crate) fn join(&self, node: &Arc<Node>) {
+        self.state.lock().pool.leave_absence_open();
+        let is_first = self.node.set(Arc::downgrade(node)).is_ok();
+        debug_assert!(is_first, "a worker is in one cluster");
+    }
+
+    /// The worker's part in a cluster, if it is in one.
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
+        self.node.get()?.upgrade()
     }
 
     /// A number that no other session of this worker has or had.
@@ -100,11 +117,21 @@ impl Shared {
         let mut state = self.state.lock();
         let result = change(&mut state);
         state.pool.sweep();
+        let mut names = Vec::new();
         for event in state.pool.take_events() {
-            if event == chariot_pool::Event::RoomFreed {
-                self.room_freed.notify_waiters();
+            match event {
+                Event::RoomFreed => self.room_freed.notify_waiters(),
+                Event::Published { key } => names.push(Change::Came(key)),
+                Event::Withdrawn { key } => names.push(Change::Went(key)),
+                Event::Readable { .. } | Event::Sealed { .. } | Event::Lost { .. } => {}
             }
             state.waiters.tell(event);
+        }
+        if !names.is_empty()
+            && let Some(node) = self.node()
+        {
+            // Under the lock, so that others are told in the order in which it happened.
+            node.note(names);
         }
         result
     }

@@ -51,6 +51,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
             })
             .collect(),
         log_dir: shared.log_dir.display().to_string(),
+        cluster: shared.node().map(|node| node.status()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use chariot_fabric::Growth;
 use chariot_pool::{BlockId, Event};
 use chariot_types::Key;
 use tokio::sync::mpsc::UnboundedSender;
@@ -19,16 +20,29 @@ pub(crate) enum Topic {
     Block(BlockId),
     /// The pool may have room.
     Room,
+    /// What other workers hold of this key is known: nothing, or it has come.
+    Elsewhere(Key),
+    /// Other workers have answered a question of the request's.
+    Answer,
 }
 
 /// Tells a session to look again: at which of its requests, and why.
 pub(crate) type Nudge = (u64, Topic);
 
+/// Who is nudged.
+#[derive(Clone, Debug)]
+pub(crate) enum Inbox {
+    /// A session.
+    Session(UnboundedSender<Nudge>),
+    /// Whoever sends a block to another worker as it grows.
+    Stream(Growth),
+}
+
 #[derive(Debug)]
 struct Waiter {
     session: u64,
     request: u64,
-    inbox: UnboundedSender<Nudge>,
+    inbox: Inbox,
 }
 
 /// Who wants to know.
@@ -39,7 +53,7 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     /// Enrols `request` of `session` for the next event of `topic`.
-    pub(crate) fn enrol(&mut self, topic: Topic, session: u64, request: u64, inbox: UnboundedSender<Nudge>) {
+    pub(crate) fn enrol(&mut self, topic: Topic, session: u64, request: u64, inbox: Inbox) {
         self.by_topic.entry(topic).or_default().push(Waiter { session, request, inbox });
     }
 
@@ -65,7 +79,13 @@ impl Waiters {
             }
             Event::Lost { block, .. } => self.nudge(&[Topic::Block(block)]),
             Event::RoomFreed => self.nudge(&[Topic::Room]),
+            Event::Published { .. } | Event::Withdrawn { .. } => {}
         }
+    }
+
+    /// Nudges, and strikes off, all who wait to know what others hold of `key`.
+    pub(crate) fn settle(&mut self, key: Key) {
+        self.nudge(&[Topic::Elsewhere(key)]);
     }
 
     /// How many enrolments there are.
@@ -76,8 +96,11 @@ impl Waiters {
     fn nudge(&mut self, topics: &[Topic]) {
         for topic in topics {
             for waiter in self.by_topic.remove(topic).unwrap_or_default() {
-                // A session that has just ended needs no nudge.
-                let _ = waiter.inbox.send((waiter.request, *topic));
+                match waiter.inbox {
+                    // A session that has just ended needs no nudge.
+                    Inbox::Session(inbox) => drop(inbox.send((waiter.request, *topic))),
+                    Inbox::Stream(growth) => growth.tell(),
+                }
             }
         }
     }

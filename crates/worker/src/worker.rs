@@ -6,9 +6,15 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use chariot_fabric::Identity;
+use chariot_fabric::transport::TcpTransport;
 use chariot_index::Index;
 use chariot_pool::Arena;
+use chariot_types::{Member, RunId};
 
+use tokio::sync::watch;
+
+use crate::clustered::{self, Clustered};
 use crate::listen::{Door, listen};
 use crate::place::Place;
 use crate::rest::rest;
@@ -22,6 +28,7 @@ use crate::{WorkerConfig, WorkerError};
 pub struct Worker {
     shared: Arc<Shared>,
     serving: Vec<JoinHandle<()>>,
+    clustered: Option<Clustered>,
     _toucher: Toucher,
     _place: Place,
 }
@@ -29,6 +36,27 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker, which serves by the time this returns.
     pub fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
+        Self::start_with(config, |_| Ok(None))
+    }
+
+    /// Starts a worker of a cluster whose members others tell it: for tests, and for clusters without an etcd.
+    pub fn start_among(
+        config: WorkerConfig,
+        cluster: &str,
+        members: watch::Receiver<Arc<[Member]>>,
+    ) -> Result<Self, WorkerError> {
+        Self::start_with(config, |shared| {
+            let member = Member { run: RunId::from_bytes(shared.run), address: shared.address.clone() };
+            let identity = Identity { member, cluster: cluster.to_owned() };
+            let transport = Arc::new(TcpTransport);
+            Ok(Some(Clustered::start(clustered::runtime()?, shared, identity, transport, members)))
+        })
+    }
+
+    fn start_with(
+        config: WorkerConfig,
+        join: impl FnOnce(Arc<Shared>) -> Result<Option<Clustered>, WorkerError>,
+    ) -> Result<Self, WorkerError> {
         let place = Place::of(&config.address, &config.run_dir).take()?;
         let tcp = bind(&config)?;
         let arena = Arena::create(config.shared_memory)?;
@@ -38,6 +66,7 @@ impl Worker {
         let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
         let shared =
             Arc::new(Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?);
+        let clustered = join(shared.clone())?;
         let serving = vec![
             serve("chariot-local", shared.clone(), Door::Unix(local))?,
             serve("chariot-tcp", shared.clone(), Door::Tcp(tcp))?,
@@ -47,7 +76,12 @@ impl Worker {
             address = %shared.address, arena_bytes = shared.arena.len(), huge_pages = ?shared.arena.huge_pages(),
             "serving"
         );
-        Ok(Self { shared, serving, _toucher: toucher, _place: place })
+        Ok(Self { shared, serving, clustered, _toucher: toucher, _place: place })
+    }
+
+    /// This run of the worker, as others of a cluster know it.
+    pub fn member(&self) -> Member {
+        Member { run: RunId::from_bytes(self.shared.run), address: self.shared.address.clone() }
     }
 
     /// Ends the worker; returns once all its threads have.
@@ -58,6 +92,8 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        // First of all others: nobody is to be sent here any more.
+        drop(self.clustered.take());
         self.shared.ending.send_replace(true);
         for thread in self.serving.drain(..) {
             if thread.join().is_err() {

@@ -67,6 +67,9 @@ impl Pool {
             self.evictor.used(&mut block.standing);
         });
         self.index.publish(key, id);
+        if self.tells_of_names {
+            self.events.push(Event::Published { key });
+        }
         if let Some(block) = self.blocks.get(id) {
             self.shown.list(id, block);
         }
@@ -88,6 +91,9 @@ impl Pool {
         });
         let Some((key, parent, expires_at)) = withdrawn else { return };
         self.index.withdraw(&key);
+        if self.tells_of_names {
+            self.events.push(Event::Withdrawn { key });
+        }
         self.shown.delist(id);
         if let Some(at) = expires_at {
             self.deadlines.remove(at, id);

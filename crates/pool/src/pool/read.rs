@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use chariot_types::Key;
 
-use crate::block::Block;
-use crate::{BlockId, Lookup, Misuse, OwnerId, PinWhat, Pinned, Pool, Prefix, Progress};
+use crate::block::{Block, State};
+use crate::{BlockId, Description, Lookup, Misuse, OwnerId, PinWhat, Pinned, Pool, Prefix, Progress};
 
 impl Pool {
     /// What is there under `key`. Neither counts as a use nor as a hit.
@@ -65,6 +65,24 @@ impl Pool {
     /// How far a block is; for as long as someone has it pinned there is an answer.
     pub fn progress(&self, block: BlockId) -> Option<Progress> {
         self.blocks.get(block).map(Block::progress)
+    }
+
+    /// What a block is to whoever gets a copy of it.
+    pub fn describe(&self, block: BlockId, now: Instant) -> Option<Description> {
+        let block = self.blocks.get(block)?;
+        let left = block.expires_at.map(|at| at.saturating_duration_since(now));
+        let time_to_live = match block.state {
+            State::Growing { time_to_live, .. } => time_to_live,
+            State::Sealed | State::Lost => left,
+        };
+        Some(Description { key: block.key, parent: block.parent, len: block.len, time_to_live })
+    }
+
+    /// The keys that blocks can be found under, in steps: what is in the `places` first places from `from` on, and where to go on.
+    /// Between two steps blocks may come and go; that [is told](Pool::tell_of_names).
+    pub fn names(&self, from: usize, places: usize) -> (Vec<Key>, Option<usize>) {
+        let (blocks, next) = self.blocks.in_places(from, places);
+        (blocks.filter(|block| block.is_published()).map(|block| block.key).collect(), next)
     }
 
     /// The published block under `key`, unless its time is over.

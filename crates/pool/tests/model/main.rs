@@ -7,7 +7,7 @@
 mod naive;
 mod step;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use chariot_index::{Found, Held, Index as SharedIndex, Pinning, Pins, View, Want};
@@ -47,6 +47,8 @@ proptest! {
 /// A pool and its model.
 struct Run {
     pool: Pool,
+    /// What events have told of names.
+    names: BTreeSet<Key>,
     naive: Naive,
     parents: Parents,
     start: Instant,
@@ -89,15 +91,17 @@ fn keys() -> impl Iterator<Item = Key> {
 
 impl Run {
     fn new(capacity: u64, parents: Parents, is_shared: bool) -> Self {
-        let (pool, reader) = if is_shared {
+        let (mut pool, reader) = if is_shared {
             let (pool, reader) = Reader::of_pool(capacity);
             (pool, Some(reader))
         } else {
             (Pool::new(capacity), None)
         };
+        pool.tell_of_names();
         Self {
             pool,
             reader,
+            names: BTreeSet::new(),
             naive: Naive::new(capacity),
             parents,
             start: Instant::now(),
@@ -450,13 +454,29 @@ impl Run {
         let told_of_room = before - events.len();
         assert!(told_of_room <= usize::from(self.refused), "freed room is told once, after a refusal");
         self.refused &= told_of_room == 0;
+        events.retain(|event| match event {
+            Event::Published { key } => !self.names.insert(*key) && panic!("{key} was published twice"),
+            Event::Withdrawn { key } => !self.names.remove(key) && panic!("{key} was not published"),
+            _ => true,
+        });
+        let named = self.naive.blocks.values().filter(|block| block.named == Named::Yes);
+        assert_eq!(self.names, named.map(|block| block.key).collect(), "names are told as they are");
+        let (mut listed, mut from) = (BTreeSet::new(), Some(0));
+        while let Some(place) = from {
+            let (keys, next) = self.pool.names(place, 3);
+            listed.extend(keys);
+            from = next;
+        }
+        assert_eq!(listed, self.names);
 
         let told = std::mem::take(&mut self.naive.told);
         assert_eq!(events.len(), told.len(), "{events:?} is not {told:?}");
         for (event, (told, serial, key)) in events.into_iter().zip(told) {
             let id = match event {
                 Event::Readable { block, .. } | Event::Sealed { block, .. } | Event::Lost { block, .. } => block,
-                Event::RoomFreed => unreachable!("these were taken out"),
+                Event::Published { .. } | Event::Withdrawn { .. } | Event::RoomFreed => {
+                    unreachable!("these were taken out")
+                }
             };
             let expected = match told {
                 Told::Readable => Event::Readable { key, block: id },

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use chariot_pool::{BlockId, CreateRecord, GrantAsk, Lookup, Misuse, PinWhat, PutRecord, SlotId, Teller};
-use chariot_types::{Key, WorkerAddress};
+use chariot_pool::{BlockId, CreateRecord, GrantAsk, Misuse, PinWhat, PutRecord, SlotId, Teller};
+use chariot_types::WorkerAddress;
 use chariot_wire::{GetWhat, Header, Reply, Request};
 use zerocopy::little_endian::U64;
 
@@ -37,11 +37,7 @@ impl Session {
         match request {
             Request::Hello(_) => return Err(End::OutOfPlace { request: id, what: "a second hello" }),
             Request::Exists(keys) => self.exists(id, keys),
-            Request::LongestPrefix(keys) => {
-                let prefix = self.shared.state().pool.longest_prefix(keys, Instant::now());
-                let (sealed, present) = (prefix.sealed as u64, prefix.present as u64);
-                self.outbound.reply(id, &Reply::PrefixIs { sealed, present });
-            }
+            Request::LongestPrefix(keys) => self.longest_prefix(id, keys),
             Request::Get { what, wait, keys } => {
                 let what = match what {
                     GetWhat::Sealed => PinWhat::Sealed,
@@ -96,18 +92,16 @@ impl Session {
                 self.change_each(slots, |state, slot| state.pool.abandon(self.owner, SlotId(slot.get())))
                     .map_err(misuse)?;
             }
-            Request::Forward { to, .. } => {
-                if to.parse::<WorkerAddress>().is_err() {
+            Request::Forward { to, keys } => {
+                let Ok(to) = to.parse::<WorkerAddress>() else {
                     return Err(End::OutOfPlace { request: id, what: "a forward to what is no address" });
+                };
+                if let Some(node) = self.shared.node() {
+                    node.forward(&to, keys);
                 }
             }
             Request::Flush => self.outbound.reply(id, &Reply::Done { count: 0 }),
-            Request::Delete(keys) => {
-                let now = Instant::now();
-                let count =
-                    self.shared.change(|state| keys.iter().filter(|key| state.pool.delete(key, now)).count() as u64);
-                self.outbound.reply(id, &Reply::Done { count });
-            }
+            Request::Delete(keys) => self.delete(id, keys),
             Request::PutInline { wait, blocks } => {
                 let blocks = blocks.to_vec();
                 self.put_inline(&header, wait, &blocks, inbound).await?;
@@ -122,16 +116,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    fn exists(&mut self, request: u64, keys: &[Key]) {
-        let now = Instant::now();
-        let flags: Vec<u8> = {
-            let state = self.shared.state();
-            let is_sealed = |key| matches!(state.pool.lookup(key, now), Lookup::Sealed { .. });
-            keys.iter().map(|key| u8::from(is_sealed(key))).collect()
-        };
-        self.outbound.reply(request, &Reply::Found(&flags));
     }
 
     fn release(&mut self, blocks: &[U64]) -> Result<(), Misuse> {

@@ -1,6 +1,7 @@
 //! [`Session`]: one client's connection, from its hello to the taking back of all it held.
 
 mod answer;
+mod elsewhere;
 mod end;
 mod inbound;
 mod inline;
@@ -135,12 +136,13 @@ impl Drop for Session {
     fn drop(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
         self.shared.change(|state| {
-            for (request, waiting) in waiting {
-                waiting.strike(&mut state.waiters, self.owner, request);
+            for (request, waiting) in &waiting {
+                waiting.strike(&mut state.waiters, self.owner, *request);
             }
             state.sessions.remove(&self.owner);
             state.pool.drop_owner(self.owner);
         });
+        waiting.values().for_each(|waiting| self.want_no_more_of(waiting));
     }
 }
 

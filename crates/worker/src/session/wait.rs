@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use chariot_pool::{BlockId, GrantAsk, NoRoom, OwnerId, PinWhat, Pinned, Progress};
+use chariot_pool::{BlockId, GrantAsk, Lookup, NoRoom, OwnerId, PinWhat, Pinned, Pool, Progress};
 use chariot_types::{Extent, Key};
 use chariot_wire::limits::MAX_PAYLOAD;
-use chariot_wire::{BlockRecord, BlockState, Refusal, Reply};
+use chariot_wire::{BlockRecord, BlockState, Refusal, Reply, micros};
 
+use super::elsewhere::Question;
 use super::outbound::BlockBytes;
 use super::{End, Session};
-use crate::waiters::{Nudge, Topic, Waiters};
+use crate::node::{Interest, Sighting};
+use crate::waiters::{Inbox, Nudge, Topic, Waiters};
 
 /// More waiting requests than this on one connection are refused.
 const MAX_WAITING: usize = 4096;
+
+/// How long a get that does not wait gives a block that another worker holds to come.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// A request that is answered when something happens, or its deadline passes.
 pub(super) struct Waiting {
@@ -21,15 +26,22 @@ pub(super) struct Waiting {
     what: What,
 }
 
-enum What {
+pub(super) enum What {
     Get(Get),
-    Watch { block: BlockId, beyond: u64 },
+    Watch {
+        block: BlockId,
+        beyond: u64,
+    },
     Grant(GrantAsk),
+    /// A question to other workers.
+    Question(Question),
 }
 
 /// A get that has found some of its blocks, which stay pinned while it waits for the others.
-struct Get {
+pub(super) struct Get {
     what: PinWhat,
+    /// How other workers are asked for what is missing.
+    interest: Interest,
     found: Vec<Option<Pinned>>,
     /// Where in `found` each key that is still missing belongs.
     missing: HashMap<Key, Vec<usize>>,
@@ -40,11 +52,22 @@ impl Waiting {
     pub(super) fn strike(&self, waiters: &mut Waiters, owner: OwnerId, request: u64) {
         match &self.what {
             What::Get(get) => {
-                get.missing.keys().for_each(|key| waiters.strike(topic(get.what, *key), owner.0, request));
+                get.missing.keys().for_each(|key| {
+                    waiters.strike(topic(get.what, *key), owner.0, request);
+                    waiters.strike(Topic::Elsewhere(*key), owner.0, request);
+                });
             }
             What::Watch { block, .. } => waiters.strike(Topic::Block(*block), owner.0, request),
             What::Grant(_) => waiters.strike(Topic::Room, owner.0, request),
+            What::Question(_) => {}
         }
+    }
+}
+
+fn sighting(pool: &Pool, key: &Key, now: Instant) -> Sighting {
+    match pool.lookup(key, now) {
+        Lookup::Miss => Sighting::Absent,
+        Lookup::Growing { .. } | Lookup::Sealed { .. } => Sighting::Growing,
     }
 }
 
@@ -59,9 +82,17 @@ impl Session {
     /// Answers a get, now or when its blocks are there.
     pub(super) fn get(&mut self, request: u64, what: PinWhat, wait: u64, keys: &[Key]) {
         let now = Instant::now();
-        let (owner, nudges) = (self.owner, &self.nudges);
-        let can_wait = wait > 0 && self.waiting.len() < MAX_WAITING;
-        let mut get = Get { what, found: Vec::with_capacity(keys.len()), missing: HashMap::new() };
+        let (owner, inbox) = (self.owner, Inbox::Session(self.nudges.clone()));
+        let node = self.shared.node();
+        let (interest, wait) = match (wait, &node) {
+            // What others hold takes a moment to come.
+            (0, Some(_)) => (Interest::Glances, micros(GLANCE)),
+            (0, None) => (Interest::Glances, 0),
+            _ => (Interest::Waits, wait),
+        };
+        let can_wait = wait > 0 && self.may_wait();
+        let mut get = Get { what, interest, found: Vec::with_capacity(keys.len()), missing: HashMap::new() };
+        let mut wanted = Vec::new();
         self.shared.change(|state| {
             for (index, key) in keys.iter().enumerate() {
                 let pinned = state.pool.pin(owner, key, what, now);
@@ -71,13 +102,30 @@ impl Session {
                 get.found.push(pinned);
             }
             for key in get.missing.keys() {
-                state.waiters.enrol(topic(what, *key), owner.0, request, nudges.clone());
+                state.waiters.enrol(topic(what, *key), owner.0, request, inbox.clone());
+                if node.is_some() {
+                    wanted.push((*key, sighting(&state.pool, key, now)));
+                    if interest == Interest::Glances {
+                        state.waiters.enrol(Topic::Elsewhere(*key), owner.0, request, inbox.clone());
+                    }
+                }
             }
         });
         if get.missing.is_empty() {
-            self.answer_get(request, get);
-        } else {
-            self.wait(request, wait, What::Get(get));
+            return self.answer_get(request, get);
+        }
+        self.wait(request, wait, What::Get(get));
+        if let Some(node) = node {
+            node.want(wanted, interest);
+        }
+    }
+
+    /// Tells the node that what `waiting` still misses is not wanted any more.
+    pub(super) fn want_no_more_of(&self, waiting: &Waiting) {
+        if let What::Get(get) = &waiting.what
+            && let Some(node) = self.shared.node()
+        {
+            node.unwant(get.missing.keys().copied(), get.interest);
         }
     }
 
@@ -98,7 +146,7 @@ impl Session {
 
     /// Answers a grant, now or when there is room.
     pub(super) fn grant(&mut self, request: u64, ask: GrantAsk, wait: u64) {
-        let can_wait = wait > 0 && self.waiting.len() < MAX_WAITING;
+        let can_wait = wait > 0 && self.may_wait();
         match self.try_grant(request, ask, can_wait) {
             Err(NoRoom::Full) if can_wait => self.wait(request, wait, What::Grant(ask)),
             answer => self.answer_grant(request, answer),
@@ -110,7 +158,9 @@ impl Session {
         let Some(waiting) = self.waiting.remove(&request) else { return };
         self.deadlines.remove(&(waiting.deadline, request));
         self.shared.change(|state| waiting.strike(&mut state.waiters, self.owner, request));
+        self.want_no_more_of(&waiting);
         match waiting.what {
+            What::Question(question) => self.answer_question(request, question),
             What::Get(get) => self.answer_get(request, get),
             What::Watch { block, beyond } => {
                 self.answer_watch(request, block, beyond, chariot_wire::Progress::TimedOut);
@@ -147,18 +197,26 @@ impl Session {
                     true
                 }
             },
+            What::Question(_) => true,
         };
         if !is_done {
             self.waiting.insert(request, waiting);
             return;
         }
         self.deadlines.remove(&(waiting.deadline, request));
-        if let What::Get(get) = waiting.what {
-            self.answer_get(request, get);
+        match waiting.what {
+            What::Get(get) => self.answer_get(request, get),
+            What::Question(question) => self.answer_question(request, question),
+            What::Watch { .. } | What::Grant(_) => {}
         }
     }
 
-    fn wait(&mut self, request: u64, micros: u64, what: What) {
+    /// Whether one request more may wait.
+    pub(super) fn may_wait(&self) -> bool {
+        self.waiting.len() < MAX_WAITING
+    }
+
+    pub(super) fn wait(&mut self, request: u64, micros: u64, what: What) {
         let deadline = Instant::now() + Duration::from_micros(micros);
         self.deadlines.insert((deadline, request));
         self.waiting.insert(request, Waiting { deadline, what });
@@ -166,21 +224,27 @@ impl Session {
 
     /// Pins the block that `topic` is about; `true` when no other is missing.
     fn look_for(&self, request: u64, get: &mut Get, topic_key: Topic) -> bool {
-        let (Topic::Sealed(key) | Topic::Readable(key)) = topic_key else { return false };
+        let (Topic::Sealed(key) | Topic::Readable(key) | Topic::Elsewhere(key)) = topic_key else { return false };
         let Some(places) = get.missing.remove(&key) else { return get.missing.is_empty() };
         let (now, what) = (Instant::now(), get.what);
+        let is_settled = matches!(topic_key, Topic::Elsewhere(_));
         let is_still_missing = self.shared.change(|state| {
             for index in &places {
                 get.found[*index] = state.pool.pin(self.owner, &key, what, now);
             }
-            let is_missing = places.iter().any(|index| get.found[*index].is_none());
+            let is_missing = places.iter().any(|index| get.found[*index].is_none()) && !is_settled;
             if is_missing {
-                state.waiters.enrol(topic(what, key), self.owner.0, request, self.nudges.clone());
+                state.waiters.enrol(topic(what, key), self.owner.0, request, Inbox::Session(self.nudges.clone()));
+            } else {
+                state.waiters.strike(topic(what, key), self.owner.0, request);
+                state.waiters.strike(Topic::Elsewhere(key), self.owner.0, request);
             }
             is_missing
         });
         if is_still_missing {
             get.missing.insert(key, places);
+        } else if let Some(node) = self.shared.node() {
+            node.unwant([key], get.interest);
         }
         get.missing.is_empty()
     }
@@ -193,7 +257,12 @@ impl Session {
             }
             Some(Progress::Growing { .. }) => {
                 if enrol {
-                    state.waiters.enrol(Topic::Block(block), self.owner.0, request, self.nudges.clone());
+                    state.waiters.enrol(
+                        Topic::Block(block),
+                        self.owner.0,
+                        request,
+                        Inbox::Session(self.nudges.clone()),
+                    );
                 }
                 None
             }
@@ -206,7 +275,7 @@ impl Session {
         self.shared.change(|state| {
             let granted = state.pool.grant(self.owner, ask, Instant::now());
             if enrol && granted == Err(NoRoom::Full) {
-                state.waiters.enrol(Topic::Room, self.owner.0, request, self.nudges.clone());
+                state.waiters.enrol(Topic::Room, self.owner.0, request, Inbox::Session(self.nudges.clone()));
             }
             granted
         })

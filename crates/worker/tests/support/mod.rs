@@ -23,8 +23,7 @@ pub struct TestWorker {
 impl TestWorker {
     pub fn start(bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut worker = Self { address: format!("127.0.0.1:{port}").parse().unwrap(), worker: None, dir, bytes };
+        let mut worker = Self { address: free_address(), worker: None, dir, bytes };
         worker.start_again();
         worker
     }
@@ -48,6 +47,12 @@ impl TestWorker {
         assert_eq!(client.is_local(), transport == Transport::Auto);
         client
     }
+}
+
+/// An address that nobody listens at.
+pub fn free_address() -> WorkerAddress {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("127.0.0.1:{port}").parse().unwrap()
 }
 
 pub fn options(transport: Transport) -> ConnectOptions {
