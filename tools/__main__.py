@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     tests.add_argument("--fuzz-seconds", type=int, default=20, metavar="N", help="how long the decoder is fuzzed")
 
     show = add("demo", "real vLLM answering through Chariot, compared with plain vLLM", run_demo)
+    show.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="2: prefill and decode on different ones")
     show.add_argument("--keep", action="store_true", help="leave everything running afterwards and print a curl line")
     show.add_argument("--stop", action="store_true", help="end what an earlier --keep left running")
     show.add_argument("--json", type=Path, metavar="FILE", help="write the table there as JSON")
@@ -85,7 +86,7 @@ def run_demo(arguments: argparse.Namespace, steps: step.Steps) -> None:
         return
     setup(arguments, steps)
     require(steps.take("wheel", ensure_wheel))
-    require(steps.take("demo", lambda: demo.run_demo(arguments.json, keep=arguments.keep)))
+    require(steps.take("demo", lambda: demo.run_demo(arguments.json, arguments.nodes, keep=arguments.keep)))
 
 
 def run_test(arguments: argparse.Namespace, steps: step.Steps) -> None:

@@ -2,11 +2,13 @@
 
 Prefill, data worker, decode, proxy and a plain vLLM are started as the guide does; the same prompts go through the
 proxy and to the plain instance, one by one and eight at once. The run fails when a token differs or when decode
-computes more than one token of any prompt.
+computes more than one token of any prompt. With two nodes, prefill and decode are in network namespaces of their own,
+and the KV cache crosses from one to the other.
 """
 
 import json
 import statistics
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from tools.checkout import TINY_MODEL
 from tools.failure import Failure
 from tools.guide_deployment import DEMO_LOGS, GUIDE_MODEL, Deployment, start_deployment
 from tools.services.data_worker import DataWorker
+from tools.traffic.handoff import handoff_seconds
 from tools.traffic.openai_client import Completion, post, stream, tokenize
 from tools.traffic.prompts import Tokenize, prompt
 from tools.traffic.step_log import StepLog
@@ -43,18 +46,22 @@ class Row:
     kv_bytes: int
     ttft_ms: float
     plain_ttft_ms: float
+    handoff_ms: float | None = None
+    """From prefill's last layer to the last byte in decode's cache."""
 
 
-def run_demo(json_file: Path | None, *, keep: bool) -> str:
+def run_demo(json_file: Path | None, nodes: int, *, keep: bool) -> str:
     """Runs the whole demo. Tools, model and wheel must be there."""
     with locked("the demo"), ExitStack() as cleanup:
         running.end_leftovers()
-        deployment = start_deployment(cleanup, outlives_parent=keep)
+        deployment = start_deployment(cleanup, nodes, outlives_parent=keep)
         show_guide_request(deployment)
         rows = measure(deployment)
         print(table(rows), flush=True)
         if json_file is not None:
-            json_file.write_text(json.dumps({"prompts": [asdict(row) for row in rows]}, indent=2) + "\n")
+            json_file.write_text(
+                json.dumps({"nodes": nodes, "prompts": [asdict(row) for row in rows]}, indent=2) + "\n"
+            )
             step.note(f"table written to {json_file}")
         judge(rows)
         if keep:
@@ -90,7 +97,7 @@ def measure(deployment: Deployment) -> list[Row]:
     for index, length in enumerate(PROMPT_LENGTHS):
         step.say(f"a prompt of about {length} tokens")
         row = compare(deployment, [prompt(length, seed=index, tokenize=tokens)])[0]
-        row.ttft_ms, row.plain_ttft_ms = first_token_times(deployment, length, seeds=1000 * (index + 1))
+        row.ttft_ms, row.plain_ttft_ms, row.handoff_ms = times(deployment, length, seeds=1000 * (index + 1))
         rows.append(row)
     step.say(f"{AT_ONCE} prompts at once")
     lengths = [PROMPT_LENGTHS[index % len(PROMPT_LENGTHS)] for index in range(AT_ONCE)]
@@ -136,16 +143,22 @@ def at_once(url: str, prompts: Sequence[str]) -> list[Completion]:
         return list(pool.map(lambda text: stream(url, text, OUTPUT_TOKENS), prompts))
 
 
-def first_token_times(deployment: Deployment, length: int, seeds: int) -> tuple[float, float]:
-    """Median milliseconds to the first streamed token, through Chariot and plain, over prompts no cache has seen."""
+def times(deployment: Deployment, length: int, seeds: int) -> tuple[float, float, float]:
+    """Median milliseconds to the first streamed token, through Chariot and plain, and of Chariot's handoff.
+
+    Over prompts that no cache has seen.
+    """
     tokens = tokenizer(deployment)
-    chariot, plain = [], []
+    chariot, plain, handoffs = [], [], []
     for seed in range(seeds, seeds + TIMED_PROMPTS):
         text = prompt(length, seed, tokens)
         # The two are timed in turns, so that a busy moment of the machine meets both.
+        sent_at = time.time()
         chariot.append(stream(deployment.proxy.url, text, TIMED_TOKENS).first_token_seconds)
+        handoffs.append(handoff_seconds(deployment.prefill.url, deployment.decode.url, sent_at))
         plain.append(stream(deployment.plain.url, text, TIMED_TOKENS).first_token_seconds)
-    return milliseconds(statistics.median(chariot)), milliseconds(statistics.median(plain))
+    chariot_ms, plain_ms, handoff_ms = (milliseconds(statistics.median(each)) for each in (chariot, plain, handoffs))
+    return chariot_ms, plain_ms, handoff_ms
 
 
 def milliseconds(seconds: float) -> float:
@@ -195,6 +208,7 @@ def table(rows: Sequence[Row]) -> str:
         "TTFT Chariot",
         "TTFT plain",
         "ratio",
+        "handoff",
     )
     cells = [
         (
@@ -207,6 +221,7 @@ def table(rows: Sequence[Row]) -> str:
             f"{row.plain_ttft_ms:.1f} ms",
             # Of those sent at once, each side takes them in an order of its own.
             f"{row.ttft_ms / row.plain_ttft_ms:.2f}" if number < len(PROMPT_LENGTHS) else "",
+            f"{row.handoff_ms:.1f} ms" if row.handoff_ms is not None else "",
         )
         for number, row in enumerate(rows)
     ]

@@ -1,5 +1,6 @@
 """`dscli proxy`, between a client and the two vLLM instances."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.checkout import INSTALLED_DSCLI
@@ -7,8 +8,10 @@ from tools.services.ports import HOST
 from tools.services.service import Service
 
 
-def start_proxy(port: int, prefill: int, decode: int, logs: Path, *, outlives_parent: bool = False) -> Service:
-    """Starts it in the foreground of its own session; the guide's two flags, and where to listen."""
+def start_proxy(
+    port: int, prefill: int, decode: int, logs: Path, *, arguments: Sequence[str] = (), outlives_parent: bool = False
+) -> Service:
+    """Starts it in the foreground of its own session: the guide's two flags, where to listen, and more `arguments`."""
     return Service(
         "proxy",
         [
@@ -17,6 +20,7 @@ def start_proxy(port: int, prefill: int, decode: int, logs: Path, *, outlives_pa
             "--port", str(port),
             "--prefiller-port", str(prefill),
             "--decoder-port", str(decode),
+            *arguments,
         ],
         logs / "proxy.log",
         environment={},

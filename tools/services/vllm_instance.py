@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.checkout import TINY_MODEL, VLLM
-from tools.services.ports import HOST
+from tools.services.node import HERE, Node
 from tools.services.service import Service
 
 SERVED_NAME = "tiny-qwen2"
@@ -26,6 +26,7 @@ class VllmOptions:
     """What differs between the instances of a test."""
 
     port: int
+    node: Node = HERE
     model: Path = TINY_MODEL
     kv_transfer: Mapping[str, object] | None = None
     kv_cache: str = "128M"
@@ -38,7 +39,7 @@ def start_vllm(name: str, options: VllmOptions, logs: Path, *, outlives_parent: 
     """Starts an instance and returns at once; `wait_healthy` on the result waits for it."""
     command: list[str | Path] = [
         VLLM, "serve", options.model,
-        "--host", HOST,
+        "--host", options.node.host,
         "--port", str(options.port),
         "--served-model-name", *options.served_names,
         # Without this vLLM would lower the model's float32, and near-ties would flip with the shape of a batch.
@@ -53,12 +54,17 @@ def start_vllm(name: str, options: VllmOptions, logs: Path, *, outlives_parent: 
         command += ["--kv-transfer-config", json.dumps(options.kv_transfer, separators=(",", ":"))]
     return Service(
         name,
-        command,
+        options.node.inside(command),
         logs / f"{name}.log",
-        environment=ENVIRONMENT | dict(options.environment),
-        url=f"http://{HOST}:{options.port}",
+        environment=ENVIRONMENT | of_node(options.node) | dict(options.environment),
+        url=f"http://{options.node.host}:{options.port}",
         outlives_parent=outlives_parent,
     )
+
+
+def of_node(node: Node) -> dict[str, str]:
+    """How an engine in a namespace knows its own address: vLLM would look for a route that there is not."""
+    return {"VLLM_HOST_IP": node.host} if node.namespace else {}
 
 
 def chariot_transfer(role: str, **extra: object) -> dict[str, object]:

@@ -6,6 +6,7 @@ call a layer, and a wait at the end for the little that is left.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ class ActiveLoad:
 
     blocks: list[LoadBlock]
     batch: LoadBatch
+    started_at: float
+    """Seconds since 1970."""
     report: LoadReport | None = None
     """Set when the native copier is done; torch may not be."""
     failed: list[tuple[int, int]] = field(default_factory=list)
@@ -140,11 +143,13 @@ class Worker:
         """Returns when all of the step's blocks can be found by others."""
         if self._save is None or self._saver is None:
             return
+        computed_at = time.time()
         save, self._save = self._save, None
         save.all_computed(self._saver.layer_ready)
         report = self._saver.finish()
         if report is None:
             return
+        self._stats.note("last_computed", computed_at)
         self._stats.add("saved_blocks", report.saved)
         self._stats.add("saved_bytes", report.bytes)
         self._stats.add("present_blocks", report.present)
@@ -171,6 +176,7 @@ class Worker:
             if load.report is not None and load.batch.is_done():
                 del self._loads[request_id]
                 self._results.finished_recving.add(request_id)
+                self._stats.note("last_loaded", load.started_at + load.report.seconds)
                 self._count(request_id, load.report, load.failed)
         results, self._results = self._results, TransferResults()
         return results
@@ -206,13 +212,14 @@ class Worker:
             if self._path is None or self._loader is None:
                 raise RuntimeError("this rank loads nothing")
             batch = self._path.load(load.blocks)
+            started_at = time.time()
             self._loader.start(batch.cache, load.request_id, batch.blocks, load.seconds)
         except Exception as error:
             self._complain("start", "a load could not start: %s", error)
             self._fail(load.request_id, [(block.group, block.block) for block in load.blocks])
             self._results.finished_recving.add(load.request_id)
         else:
-            self._loads[load.request_id] = ActiveLoad(load.blocks, batch)
+            self._loads[load.request_id] = ActiveLoad(load.blocks, batch, started_at)
 
     def _count(self, request_id: str, report: LoadReport, failed: list[tuple[int, int]]) -> None:
         self._stats.add("loads", 1)
