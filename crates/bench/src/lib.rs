@@ -5,6 +5,7 @@
 //! here is a test: a slow machine fails nothing.
 
 mod copies;
+mod hits;
 mod latencies;
 mod nodes;
 mod ping_pong;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+pub use hits::{HitRates, Trace, hit_rates, own_traces, print_hit_rates};
 pub use nodes::{NodesConfig, NodesPart, Place, run_nodes};
 pub use ping_pong::{PING_PONG_PEER, be_ping_pong_peer};
 pub use row::{Row, print_table, write_json};
@@ -48,5 +50,6 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
     rows.extend(waiting::measure(&target, config, progress)?);
     rows.extend(throughput::measure(&target, config, progress)?);
     target.stop()?;
+    rows.extend(hits::measure(progress)?);
     Ok(rows)
 }
