@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chariot_index::Board;
 use chariot_types::WorkerAddress;
 use chariot_wire::{FrameWriter, PutRecord, Refusal, Reply, Request};
 use parking_lot::Mutex;
@@ -198,12 +199,23 @@ impl Connection {
         let _ = self.depart(departure);
     }
 
-    /// Announces blocks whose bytes are in place: at once, or with others that follow closely.
+    /// Announces blocks whose bytes are in place: at once if someone waits for one of them, or with others that follow
+    /// closely.
     pub(crate) fn announce(&self, blocks: &[PutRecord]) -> Result<(), ClientError> {
+        let is_awaited = |block: &&PutRecord| self.board().is_some_and(|board| board.is_awaited(&block.block.key));
+        let first_awaited = blocks.iter().find(is_awaited);
         let departure = self.riders.lock().add_puts(blocks, Instant::now());
         // After the riders were added: requests that get their number from here on take them along.
         self.note_change();
-        self.depart(departure)
+        if first_awaited.is_none() {
+            return self.depart(departure);
+        }
+        self.depart(Departure::Now)?;
+        // The worker rings when they can be found. Whoever is rung now wakes up while it does that.
+        if let Some(board) = self.board() {
+            blocks.iter().filter(is_awaited).for_each(|block| board.ring(&block.block.key));
+        }
+        Ok(())
     }
 
     /// Tells the worker, soon, that something it may wait for is not read any more.
@@ -276,11 +288,17 @@ impl Connection {
     pub(crate) fn end(&self) {
         self.mailbox.end();
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
-        if let Payload::Mapped(local) = &self.payload
-            && let Some(board) = local.board()
-        {
+        if let Some(board) = self.board() {
             // Those who wait for a block to grow sleep there, and not on the socket.
             board.ring_all();
+        }
+    }
+
+    /// What writers and readers on the worker's host tell each other; `None` over TCP and in a forked child.
+    pub(crate) fn board(&self) -> Option<&Board> {
+        match &self.payload {
+            Payload::Mapped(local) => local.board(),
+            Payload::Inline => None,
         }
     }
 

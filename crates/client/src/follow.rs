@@ -14,6 +14,7 @@ use chariot_wire::{Progress, Reply, Request, micros};
 use crate::block::{Bytes, Inner};
 use crate::connection::Payload;
 use crate::local::Local;
+use crate::lookout::{Ringer, look_until};
 use crate::{Block, ClientError};
 
 /// How a block is, as far as a client sees by itself.
@@ -73,25 +74,7 @@ impl Block {
 impl Inner {
     /// Looks until `is_it` has an answer, or `deadline`; sleeps in between.
     fn wait_until<T>(&self, deadline: Instant, is_it: impl Fn(Sight) -> Option<T>) -> Result<Option<T>, ClientError> {
-        let mut listening = None;
-        loop {
-            let seen = is_it(self.look());
-            if seen.is_some() {
-                return Ok(seen);
-            }
-            if self.connection.has_ended() {
-                return Err(self.connection.unavailable());
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            // Who listens looks once more before it sleeps.
-            match (listening.take(), self.shared()) {
-                (None, Some((_, board))) => listening = Some(board.listen(&self.key)),
-                (Some(heard), _) => chariot_index::Listening::wait(heard, deadline),
-                (None, None) => return Err(self.connection.unavailable()),
-            }
-        }
+        look_until(&self.connection, &self.key, Ringer::IsSeen, deadline, || is_it(self.look()))
     }
 
     /// How the block is, as far as this client sees by itself; notes what it sees.

@@ -20,7 +20,7 @@ use crate::local::Local;
 pub(crate) enum IfMissing {
     /// A miss will do.
     Miss,
-    /// The worker says when it comes.
+    /// It is looked for until it comes.
     Wait,
 }
 
@@ -29,6 +29,8 @@ pub(crate) enum IfMissing {
 pub(crate) struct Glance {
     /// One entry a key.
     pub(crate) blocks: Vec<Option<Block>>,
+    /// The keys that are not there and are waited for, and their places in `blocks`.
+    pub(crate) missing: Vec<(usize, Key)>,
     /// The keys of which only the worker knows, and their places in `blocks`.
     pub(crate) unsure: Vec<(usize, Key)>,
 }
@@ -64,36 +66,49 @@ pub(crate) fn longest_prefix(connection: &Connection, keys: &[Key]) -> Option<Pr
 
 /// Pins what is there, and what is there in part if that will do or is waited for.
 pub(crate) fn get(connection: &Arc<Connection>, what: GetWhat, keys: &[Key], if_missing: IfMissing) -> Glance {
+    let mut glance = Glance { blocks: Vec::with_capacity(keys.len()), missing: Vec::new(), unsure: Vec::new() };
     let Some((local, is_settled)) = sight(connection) else {
-        return Glance {
-            blocks: keys.iter().map(|_| None).collect(),
-            unsure: keys.iter().copied().enumerate().collect(),
-        };
+        glance.blocks.resize_with(keys.len(), || None);
+        glance.unsure = keys.iter().copied().enumerate().collect();
+        return glance;
     };
-    let can_miss = is_settled && if_missing == IfMissing::Miss;
-    let want = match (what, if_missing) {
-        (GetWhat::Sealed, IfMissing::Miss) => Want::Whole,
-        _ if is_settled => Want::Readable,
+    let want = match what {
+        // Who waits follows what grows, and learns what comes of it, whatever this client has done to it.
+        GetWhat::Sealed if if_missing == IfMissing::Wait => Want::Readable,
+        GetWhat::Readable if is_settled => Want::Readable,
         _ => Want::Whole,
     };
-    let mut glance = Glance { blocks: Vec::with_capacity(keys.len()), unsure: Vec::new() };
     let mut misses = 0;
     for (place, key) in keys.iter().enumerate() {
         let block = match local.pin(key, want) {
             Pinning::Pinned(listing, held) => Block::pinned_in(connection, local, &listing, held),
-            Pinning::Growing(_) if can_miss && what == GetWhat::Sealed => Ok(None),
-            Pinning::Absent if can_miss => Ok(None),
+            Pinning::Absent if if_missing == IfMissing::Wait => {
+                glance.missing.push((place, *key));
+                Ok(None)
+            }
+            Pinning::Growing(_) | Pinning::Absent if is_settled => {
+                misses += 1;
+                Ok(None)
+            }
             _ => Err(Unsure),
         };
-        match block {
-            Ok(Some(_)) => {}
-            Ok(None) => misses += 1,
-            Err(Unsure) => glance.unsure.push((place, *key)),
+        if block.is_err() {
+            glance.unsure.push((place, *key));
         }
         glance.blocks.push(block.ok().flatten());
     }
     local.count_misses(misses);
     glance
+}
+
+/// Pins the block called `key`, growing or whole, if it is there.
+pub(crate) fn pin(connection: &Arc<Connection>, key: &Key) -> Result<Option<Block>, Unsure> {
+    let Payload::Mapped(local) = &connection.payload else { return Err(Unsure) };
+    match local.pin(key, Want::Readable) {
+        Pinning::Pinned(listing, held) => Block::pinned_in(connection, local, &listing, held),
+        Pinning::Absent => Ok(None),
+        Pinning::Growing(_) | Pinning::Unsure => Err(Unsure),
+    }
 }
 
 /// Only the worker knows.

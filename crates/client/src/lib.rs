@@ -1,8 +1,8 @@
 //! The client of a data worker: put, get, follow and wait for blocks, from any thread.
 //!
 //! A [`Client`] holds one connection. On the worker's own host that is a Unix socket and a mapping of the worker's
-//! arena and its index: a put is one copy, a get none and not even a message. From another host it is TCP, with the bytes behind the messages. What a
-//! client sees is the same.
+//! arena and its index: a put is one copy, a get none and not even a message. From another host it is TCP, with the bytes
+//! behind the messages. What a client sees is the same.
 //!
 //! Everything that a client holds (pins, growing blocks, granted room) belongs to its connection and is taken back
 //! when that ends. While the worker is away every call fails at once with [`ClientError::Unavailable`]; a background
@@ -20,6 +20,7 @@ mod glance;
 mod growing;
 mod keeper;
 mod local;
+mod lookout;
 mod mailbox;
 mod options;
 mod pending;

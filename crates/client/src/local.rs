@@ -78,15 +78,25 @@ impl Local {
             }
             pinning => pinning,
         };
-        match pinning {
-            Pinning::Pinned(listing, held) if !listing.sealed && self.is_said_whole(&listing) => {
-                Pinning::Pinned(whole(listing), held)
+        let Pinning::Pinned(listing, held) = pinning else { return pinning };
+        if listing.sealed {
+            return Pinning::Pinned(listing, held);
+        }
+        // It is pinned, so its writer's word is about it.
+        match self.board.grown(listing.offset) {
+            Some(Grown::Whole) => Pinning::Pinned(whole(listing), held),
+            Some(Grown::Lost) => {
+                self.pins.release(held);
+                Pinning::Absent
             }
-            Pinning::Pinned(listing, held) if !listing.sealed && want == Want::Whole => {
+            _ if want == Want::Whole => {
                 self.pins.release(held);
                 Pinning::Growing(listing)
             }
-            pinning => pinning,
+            Some(Grown::To(bytes)) if bytes <= listing.len => {
+                Pinning::Pinned(Listing { readable: listing.readable.max(bytes), ..listing }, held)
+            }
+            _ => Pinning::Pinned(listing, held),
         }
     }
 

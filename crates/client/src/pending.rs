@@ -9,6 +9,7 @@ use chariot_wire::{GetWhat, Reply, Request, micros};
 
 use crate::connection::{Connection, Payload};
 use crate::glance::{self, Glance, IfMissing};
+use crate::lookout::{Ringer, look_until};
 use crate::mailbox::{Answer, Waited};
 use crate::{Block, ClientError};
 
@@ -19,16 +20,19 @@ pub struct PendingGet {
     what: GetWhat,
     /// One entry a key; among them some that are wanted whole and still grow.
     blocks: Vec<Option<Block>>,
-    /// What the worker was asked for: the request, the places in `blocks`, the keys, and when it answers at the latest.
+    /// What is not there and is looked for until it is: its places in `blocks`, and its keys.
+    missing: Vec<(usize, Key)>,
+    /// What the worker was asked for.
     asked: Option<Box<Asked>>,
     /// Why there will be no blocks.
-    failure: Option<ClientError>,
+    failure: Option<Box<ClientError>>,
     /// What is not there by then is a miss.
     deadline: Instant,
 }
 
 struct Asked {
     request: u64,
+    /// Places in the get's blocks, and keys.
     keys: Vec<(usize, Key)>,
     answered_by: Instant,
 }
@@ -43,9 +47,9 @@ impl PendingGet {
     ) -> Result<Self, ClientError> {
         let wait = wait.min(Duration::from_micros(MAX_WAIT_MICROS));
         let if_missing = if wait.is_zero() { IfMissing::Miss } else { IfMissing::Wait };
-        let Glance { blocks, unsure } = glance::get(&connection, what, keys, if_missing);
+        let Glance { blocks, missing, unsure } = glance::get(&connection, what, keys, if_missing);
         let deadline = Instant::now() + wait;
-        let mut get = Self { connection, what, blocks, asked: None, failure: None, deadline };
+        let mut get = Self { connection, what, blocks, missing, asked: None, failure: None, deadline };
         if !unsure.is_empty() {
             get.ask(unsure)?;
         }
@@ -64,7 +68,7 @@ impl PendingGet {
             return Err(self);
         }
         Ok(match self.failure.take() {
-            Some(failure) => Err(failure),
+            Some(failure) => Err(*failure),
             None => Ok(std::mem::take(&mut self.blocks)),
         })
     }
@@ -81,6 +85,8 @@ impl PendingGet {
         while self.failure.is_none() {
             let went_on = if self.asked.is_some() {
                 self.hear(until)
+            } else if !self.missing.is_empty() {
+                self.look_for_missing(until)
             } else if let Some(place) = self.growing() {
                 self.follow(place, until)
             } else {
@@ -89,7 +95,7 @@ impl PendingGet {
             match went_on {
                 Ok(true) => {}
                 Ok(false) => return false,
-                Err(failure) => self.failure = Some(failure),
+                Err(failure) => self.failure = Some(Box::new(failure)),
             }
         }
         true
@@ -122,23 +128,37 @@ impl PendingGet {
         }
     }
 
+    /// Waits for a block that is not there; whether something came of it.
+    fn look_for_missing(&mut self, until: Instant) -> Result<bool, ClientError> {
+        let Some((place, key)) = self.missing.pop() else { return Ok(true) };
+        let look = || glance::pin(&self.connection, &key).map(|block| block.map(Ok)).unwrap_or(Some(Err(())));
+        let seen = look_until(&self.connection, &key, Ringer::MayBeAhead, until.min(self.deadline), look)?;
+        match seen {
+            Some(Ok(block)) => self.blocks[place] = Some(block),
+            Some(Err(())) => self.ask(vec![(place, key)])?,
+            // A miss.
+            None if Instant::now() >= self.deadline => {}
+            None => {
+                self.missing.push((place, key));
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Waits for the block at `place` to be whole; whether something came of it.
     fn follow(&mut self, place: usize, until: Instant) -> Result<bool, ClientError> {
         let Some(block) = &self.blocks[place] else { return Ok(true) };
-        match block.wait_until_whole(until.min(self.deadline))? {
-            Some(true) => Ok(true),
-            Some(false) => {
-                // It was lost, or another took its name: the worker knows what there is, or will be.
-                let key = block.key();
-                self.blocks[place] = None;
-                self.ask(vec![(place, key)]).map(|()| true)
-            }
-            None if Instant::now() >= self.deadline => {
-                self.blocks[place] = None;
-                Ok(true)
-            }
-            None => Ok(false),
+        let seen = block.wait_until_whole(until.min(self.deadline))?;
+        match seen {
+            Some(true) => return Ok(true),
+            // It was lost, or another has taken its name or will.
+            Some(false) => self.missing.push((place, block.key())),
+            None if Instant::now() >= self.deadline => {}
+            None => return Ok(false),
         }
+        self.blocks[place] = None;
+        Ok(true)
     }
 
     fn ask(&mut self, keys: Vec<(usize, Key)>) -> Result<(), ClientError> {

@@ -54,9 +54,16 @@ impl Bell {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sleeps until the word is no longer `word`, or `deadline`; may return early.
-    pub(crate) fn sleep(&self, word: u32, deadline: Instant) {
+    /// Sleeps until the word is no longer `word`, or `deadline`; may return early. Whether the word is another.
+    pub(crate) fn sleep(&self, word: u32, deadline: Instant) -> bool {
         sleep_on(&self.0, word, deadline.saturating_duration_since(Instant::now()));
+        // Who else came to sleep has set the bit again, and not changed the number.
+        self.0.load(Ordering::Relaxed) | AWAITED != word
+    }
+
+    /// Whether someone may be asleep now. A guess: who is about to sleep may not be seen.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & AWAITED != 0
     }
 
     /// Wakes all who sleep.

@@ -87,8 +87,13 @@ impl Board {
         Listening { bell, word: bell.await_ring() }
     }
 
+    /// Whether someone seems to wait for something about `key`, or for another that has the same bell.
+    pub fn is_awaited(&self, key: &Key) -> bool {
+        self.bell(key).is_awaited()
+    }
+
     /// Wakes who waits for something about `key`.
-    pub(crate) fn ring(&self, key: &Key) {
+    pub fn ring(&self, key: &Key) {
         let bell = self.bell(key);
         if bell.ring() {
             bell.wake();
@@ -133,10 +138,19 @@ pub struct Listening<'a> {
     word: u32,
 }
 
+/// Why someone no longer sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Woken {
+    /// The bell has rung.
+    Rung,
+    /// It has not.
+    Early,
+}
+
 impl Listening<'_> {
     /// Sleeps until the bell rings, or `deadline`; may return early.
-    pub fn wait(self, deadline: Instant) {
-        self.bell.sleep(self.word, deadline);
+    pub fn wait(self, deadline: Instant) -> Woken {
+        if self.bell.sleep(self.word, deadline) { Woken::Rung } else { Woken::Early }
     }
 }
 
@@ -183,7 +197,7 @@ mod tests {
                 while board.grown(0) != Some(Grown::Whole) {
                     let listening = board.listen(&key);
                     if board.grown(0) != Some(Grown::Whole) {
-                        listening.wait(long);
+                        let _ = listening.wait(long);
                     }
                 }
             });
@@ -191,10 +205,10 @@ mod tests {
             board.grow(&key, 0, 0, Grown::Whole);
         });
         assert!(Instant::now() < long);
-        board.listen(&key).wait(Instant::now() + std::time::Duration::from_millis(1));
+        let early = board.listen(&key).wait(Instant::now() + std::time::Duration::from_millis(1));
+        assert!(early == Woken::Early && board.is_awaited(&key));
         let listening = board.listen(&key);
         board.ring_all();
-        listening.wait(long);
-        assert!(Instant::now() < long);
+        assert!(listening.wait(long) == Woken::Rung && !board.is_awaited(&key));
     }
 }

@@ -101,6 +101,7 @@ impl Index {
         let (Some(entry), Some((at, tag))) = (listed, vacant) else {
             self.unlisted += 1;
             self.tell_unlisted();
+            self.board.ring(&listing.key);
             return;
         };
         entry.write(listing);

@@ -25,7 +25,7 @@ mod readers;
 mod sync;
 mod view;
 
-pub use board::{Board, Listening};
+pub use board::{Board, Listening, Woken};
 pub use deadline::Epoch;
 pub use entry::Listing;
 pub use index::Index;

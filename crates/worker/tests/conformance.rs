@@ -156,9 +156,13 @@ fn a_get_waits_for_a_block_that_comes_later(transport: Transport) {
     let worker = TestWorker::start(16 << 20);
     let (writer, reader) = (worker.client(transport), worker.client(transport));
     put(&writer, "early", b"early bytes");
+    writer.flush().unwrap();
     let keys = [key("early"), key("late"), key("early")];
     let pending = reader.start_get(&keys, Wait::Until(Instant::now() + SOON)).unwrap();
-    eventually("the get waits", || writer.status().unwrap().waiting > 0);
+    eventually("the get has what is there, or waits with the worker", || {
+        let status = writer.status().unwrap();
+        status.waiting + status.pinned_blocks > 0
+    });
     put(&writer, "late", b"late bytes");
     let got: Vec<_> = pending.wait().unwrap().into_iter().map(Option::unwrap).collect();
     assert_eq!(
