@@ -1,4 +1,4 @@
-"""`./dev bench`: our rows from `dscli bench`, and the peers' beside them."""
+"""`./dev bench`: our rows from `dscli bench`."""
 
 import subprocess
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 from tools import step
 from tools.checkout import BUILT_DSCLI
 from tools.failure import Failure
+from tools.peers.environments import python_with_chariot
 
 
 def run_bench(json_file: Path | None) -> str:
-    """Runs the release build's bench with its table on the terminal."""
-    command = [str(BUILT_DSCLI), "bench"]
+    """Runs the release build's bench, the Python client's rows included, with its table on the terminal."""
+    command = [str(BUILT_DSCLI), "bench", "--python", str(python_with_chariot())]
     if json_file is not None:
         command += ["--json", str(json_file)]
     code = subprocess.run(command, env=step.clean_environment(), stdin=subprocess.DEVNULL, check=False).returncode

@@ -12,7 +12,7 @@ RUFF = TOOLS_ENVIRONMENT / "bin" / "ruff"
 MYPY = TOOLS_ENVIRONMENT / "bin" / "mypy"
 # Programs of other environments, whose packages the tools' own mypy does not see.
 OTHER_PYTHONS = "tiny_model|peers/stores"
-PYTHON_FOLDERS = ["tools", "tests", "python", "examples"]
+PYTHON_FOLDERS = ["tools", "tests", "python", "examples", "crates"]
 
 
 def rust_format() -> None:
@@ -88,6 +88,7 @@ def python_types() -> None:
         "python-types",
         directory=ROOT / "python",
     )
+    step.run([*common, "--strict", ROOT / "crates" / "bench" / "src"], "bench-types")
     step.run([MYPY, "--cache-dir", cache, "--strict", "--exclude", OTHER_PYTHONS, "tools"], "tools-types")
 
 

@@ -8,8 +8,10 @@ mod copies;
 mod hits;
 mod latencies;
 mod nodes;
+mod part;
 mod ping_pong;
 mod placement;
+mod python;
 mod row;
 mod sample;
 mod target;
@@ -22,23 +24,28 @@ use anyhow::Result;
 
 pub use hits::{HitRates, Trace, hit_rates, own_traces, print_hit_rates};
 pub use nodes::{NodesConfig, NodesPart, Place, run_nodes};
+pub use part::Part;
 pub use ping_pong::{PING_PONG_PEER, be_ping_pong_peer};
 pub use row::{Row, print_table, write_json};
-pub use waiting::{SEALING_PEER, be_sealing_peer};
+pub use waiting::{WRITING_PEER, be_writing_peer};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
 pub struct BenchConfig {
     /// The `dscli` that starts and stops the worker, and that runs as peer when called with [`PING_PONG_PEER`] or
-    /// [`SEALING_PEER`].
+    /// [`WRITING_PEER`].
     pub dscli: PathBuf,
+    /// A Python that has `chariot_ds`; without one, what needs it is not measured.
+    pub python: Option<PathBuf>,
     /// Bytes of the worker's arena.
     pub shared_memory: u64,
     /// How often each row and its reference take turns.
     pub rounds: usize,
+    /// What to measure.
+    pub parts: Vec<Part>,
 }
 
-/// Runs all measurements on a worker of its own; `progress` is told what is being measured.
+/// Runs measurements on a worker of its own; `progress` is told what is being measured.
 pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     progress("starting a worker");
@@ -46,9 +53,25 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
     rows.extend(target.rows()?);
     progress("waiting until its memory is touched");
     target.wait_until_touched()?;
-    rows.extend(latencies::measure(&target, config, progress)?);
-    rows.extend(waiting::measure(&target, config, progress)?);
-    rows.extend(throughput::measure(&target, config, progress)?);
+    for part in &config.parts {
+        rows.extend(match (part, &config.python) {
+            (Part::Latency, _) => latencies::measure(&target, config, progress)?,
+            (Part::Waiting, _) => waiting::measure(&target, config, progress)?,
+            (Part::Throughput, _) => throughput::measure(&target, config, progress)?,
+            (Part::Python, Some(python)) => {
+                progress("the Python client");
+                python::measure(&target, config, python)?
+            }
+            (Part::Idle, Some(python)) => {
+                progress("a worker and an engine that do nothing");
+                vec![python::measure_idle(&target, python)?]
+            }
+            (Part::Python | Part::Idle, None) => {
+                progress(&format!("leaving {part:?} out: it needs a Python that has chariot_ds"));
+                Vec::new()
+            }
+        });
+    }
     target.stop()?;
     rows.extend(hits::measure(progress)?);
     Ok(rows)

@@ -10,6 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// While it lives, this thread runs on one processor, and what [`away`](Self::away) was called for on another.
 pub(crate) struct Apart {
     before: CpuSet,
+    own: CpuSet,
     other: CpuSet,
 }
 
@@ -26,10 +27,14 @@ impl Apart {
                 set
             })
         };
-        if second.is_some() {
-            sched_setaffinity(None, &only(first))?;
-        }
-        Ok(Self { before, other: only(second) })
+        let own = if second.is_some() { only(first) } else { before };
+        sched_setaffinity(None, &own)?;
+        Ok(Self { before, own, other: only(second) })
+    }
+
+    /// Pins all threads of the process `pid` to this thread's processor.
+    pub(crate) fn beside(&self, pid: u32) -> Result<()> {
+        set_all_threads(pid, &self.own)
     }
 
     /// Pins all threads of the process `pid` to the other processor.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chariot_bench::{BenchConfig, NodesConfig, NodesPart, Place, print_table, write_json};
+use chariot_bench::{BenchConfig, NodesConfig, NodesPart, Part, Place, print_table, write_json};
 
 use crate::failure::Failure;
 
@@ -20,6 +20,34 @@ pub(crate) struct Bench {
     /// How often each row and its reference take turns.
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// A Python that has chariot_ds, to measure the Python client and an idle engine with.
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+    /// Measure this part only; may be given more than once.
+    #[arg(long, value_name = "PART")]
+    only: Vec<OnePart>,
+}
+
+/// As [`Part`].
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OnePart {
+    Latency,
+    Waiting,
+    Throughput,
+    Python,
+    Idle,
+}
+
+impl From<OnePart> for Part {
+    fn from(part: OnePart) -> Self {
+        match part {
+            OnePart::Latency => Self::Latency,
+            OnePart::Waiting => Self::Waiting,
+            OnePart::Throughput => Self::Throughput,
+            OnePart::Python => Self::Python,
+            OnePart::Idle => Self::Idle,
+        }
+    }
 }
 
 impl Bench {
@@ -29,6 +57,12 @@ impl Bench {
             dscli: std::env::current_exe().map_err(|error| failed(error.into()))?,
             shared_memory: self.shared_memory_size_mb << 20,
             rounds: self.rounds.into(),
+            python: self.python,
+            parts: if self.only.is_empty() {
+                Part::ALL.to_vec()
+            } else {
+                self.only.into_iter().map(Part::from).collect()
+            },
         };
         let rows = chariot_bench::run(&config, &mut |what| eprintln!("  {what} ...")).map_err(failed)?;
         print_table(&rows, &mut std::io::stdout()).map_err(|error| failed(error.into()))?;
@@ -49,15 +83,15 @@ impl PingPongPeer {
     }
 }
 
-/// The process that seals the blocks for which gets wait.
+/// The process that writes the blocks for which gets wait.
 #[derive(clap::Args)]
-pub(crate) struct SealingPeer {
+pub(crate) struct WritingPeer {
     worker: chariot_types::WorkerAddress,
 }
 
-impl SealingPeer {
+impl WritingPeer {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        chariot_bench::be_sealing_peer(&self.worker).map_err(Failure::new)
+        chariot_bench::be_writing_peer(&self.worker).map_err(Failure::new)
     }
 }
 
@@ -65,7 +99,7 @@ impl SealingPeer {
 #[derive(clap::Args)]
 pub(crate) struct BenchNodes {
     /// What to measure
-    part: Part,
+    part: OneNodesPart,
     /// A worker, and the network namespace that it is in
     #[arg(long = "node", value_name = "HOST:PORT[@NAMESPACE]", required = true)]
     nodes: Vec<Place>,
@@ -82,7 +116,7 @@ pub(crate) struct BenchNodes {
 
 /// As [`NodesPart`].
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Part {
+enum OneNodesPart {
     Transfers,
     Lookups,
     Small,
@@ -93,10 +127,10 @@ impl BenchNodes {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let failed = |error: anyhow::Error| Failure::new(error.context("bench failed"));
         let part = match self.part {
-            Part::Transfers => NodesPart::Transfers,
-            Part::Lookups => NodesPart::Lookups,
-            Part::Small => NodesPart::Small,
-            Part::Handoff => NodesPart::Handoff,
+            OneNodesPart::Transfers => NodesPart::Transfers,
+            OneNodesPart::Lookups => NodesPart::Lookups,
+            OneNodesPart::Small => NodesPart::Small,
+            OneNodesPart::Handoff => NodesPart::Handoff,
         };
         let config = NodesConfig { nodes: self.nodes, iperf3: self.iperf3, rounds: self.rounds.into() };
         let rows = chariot_bench::run_nodes(part, &config, &mut |what| eprintln!("  {what} ...")).map_err(failed)?;

@@ -56,8 +56,8 @@ enum Command {
     Serve(serve::Serve),
     #[command(hide = true, name = chariot_bench::PING_PONG_PEER)]
     PingPongPeer(bench::PingPongPeer),
-    #[command(hide = true, name = chariot_bench::SEALING_PEER)]
-    SealingPeer(bench::SealingPeer),
+    #[command(hide = true, name = chariot_bench::WRITING_PEER)]
+    WritingPeer(bench::WritingPeer),
     #[command(hide = true)]
     BenchNodes(bench::BenchNodes),
 }
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Serve(serve) => serve.run(),
         Command::PingPongPeer(peer) => peer.run(),
-        Command::SealingPeer(peer) => peer.run(),
+        Command::WritingPeer(peer) => peer.run(),
         Command::BenchNodes(bench) => bench.run(),
     };
     match outcome {
