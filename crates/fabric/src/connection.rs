@@ -1,6 +1,7 @@
 //! [`Connection`]: one channel between this worker and another, from before it is dialled to its end.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use chariot_types::{Key, RunId};
 use chariot_wire::{Channel, PeerMessage, Pull};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::counters::Counters;
 use crate::host::{Host, PullEnd};
@@ -85,10 +86,15 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Ends the connection, soon.
+    /// Ends the connection, soon. Lets nothing go by itself, so it can be called under the host's locks.
     pub(crate) fn end(&self) {
         self.outbox.close();
         self.ending.notify_one();
+    }
+
+    /// Returns when the connection is to end.
+    pub(crate) async fn ending(&self) {
+        self.ending.notified().await;
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -107,19 +113,17 @@ impl Connection {
         let reader = Reader::new(self.clone(), receiver, early);
         tokio::select! {
             biased;
-            () = self.ending.notified() => FabricError::Ended,
+            () = self.ending() => FabricError::Ended,
             error = reader.read() => error,
-            written = write(self, sender) => match written {
-                Ok(()) => FabricError::Ended,
-                Err(source) => source.into(),
-            },
+            error = write(self, sender) => error,
             error = self.watch_silence() => error,
         }
     }
 
     /// Lets everything go that belonged to the connection.
-    pub(crate) fn finish(&self) {
+    fn finish(&self) {
         self.outbox.close();
+        self.outbox.release();
         let (asked, lost) = self.incoming.close();
         asked.into_iter().for_each(|key| self.tell_end(key, PullEnd::Gone));
         lost.into_iter().for_each(|key| self.tell_end(key, PullEnd::Lost));
@@ -135,14 +139,17 @@ impl Connection {
             return std::future::pending().await;
         }
         loop {
-            let silent = self.heard.lock().elapsed();
+            let heard = *self.heard.lock();
+            let silent = heard.elapsed();
             if silent >= PATIENCE {
                 return FabricError::Silent { seconds: silent.as_secs() };
             }
-            if silent >= PING_AFTER {
+            if silent < PING_AFTER {
+                sleep_until(heard + PING_AFTER).await;
+            } else {
                 self.outbox.say(0, &PeerMessage::Ping);
+                sleep_until(heard + PATIENCE).await;
             }
-            tokio::time::sleep(PING_AFTER / 2).await;
         }
     }
 }
@@ -150,5 +157,28 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("peer", &self.peer).field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+/// A connection in the hands of whoever carries it. However that ends, with it ends all that belonged to the connection.
+pub(crate) struct Carried(Arc<Connection>);
+
+impl Carried {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self(connection)
+    }
+}
+
+impl Deref for Carried {
+    type Target = Arc<Connection>;
+
+    fn deref(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }

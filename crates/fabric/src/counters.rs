@@ -21,7 +21,7 @@ pub struct FabricStats {
     pub bytes_received: u64,
     /// Blocks that were received whole.
     pub blocks_received: u64,
-    /// Chunks that arrived changed.
+    /// Messages and chunks that arrived changed.
     pub corrupt: u64,
     /// Connections that ended otherwise than by being closed.
     pub broken: u64,
@@ -30,6 +30,10 @@ pub struct FabricStats {
 }
 
 impl Counters {
+    pub(crate) fn note_corrupt(&self) {
+        self.corrupt.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn stats(&self) -> FabricStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FabricStats {

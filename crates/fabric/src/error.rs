@@ -1,5 +1,7 @@
 //! [`FabricError`]: why a connection between two workers has ended.
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 
 use chariot_types::RunId;
@@ -34,8 +36,8 @@ pub enum FabricError {
         /// What.
         what: &'static str,
     },
-    /// Bytes of a block arrived changed.
-    #[error("`{len}` bytes of a block arrived with the checksum `{found:016x}`, and were sent with `{sent:016x}`")]
+    /// A message, or bytes of a block, arrived changed.
+    #[error("`{len}` bytes arrived with the checksum `{found:016x}`, and were sent with `{sent:016x}`")]
     Corrupt {
         /// How many bytes.
         len: u64,
@@ -43,6 +45,15 @@ pub enum FabricError {
         sent: u64,
         /// What the receiver computed.
         found: u64,
+    },
+    /// The other side does not read what it is told.
+    #[error("the other worker does not read what it is told")]
+    Unread,
+    /// There are too many connections already.
+    #[error("there are `{limit}` connections from other workers already")]
+    TooMany {
+        /// How many may be.
+        limit: usize,
     },
     /// The other side says nothing any more.
     #[error("the other worker has said nothing for `{seconds}` s")]
@@ -70,4 +81,19 @@ pub enum FabricError {
         /// Which.
         found: RunId,
     },
+}
+
+/// An error with its causes, on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a FabricError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

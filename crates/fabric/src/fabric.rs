@@ -5,43 +5,49 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use chariot_types::{Key, Member, RunId};
+use chariot_wire::limits::MAX_BATCH;
 use chariot_wire::{Channel, InlineRecord, NO_RUN, PeerMessage, Pull};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::accepted::{Accepted, serve};
 use crate::connection::Connection;
 use crate::counters::{Counters, FabricStats};
-use crate::hello::{Identity, answer, greet};
+use crate::dialled::{data, hold_control, line};
+use crate::hello::Identity;
 use crate::host::Host;
 use crate::incoming::Answer;
-use crate::peer::{Line, Peer};
+use crate::peer::Peer;
 use crate::stream::Source;
 use crate::transport::{Link, Transport};
-use crate::{FabricError, PATIENCE};
-
-/// Connections that others may have to this worker.
-const MOST_ACCEPTED: usize = 4096;
 
 /// How long connections may take to end once the fabric does.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// All connections between this worker and the others of its cluster.
+/// All connections between this worker and the others of its cluster. It goes on until it is [ended](Fabric::end).
 #[derive(Clone)]
 pub struct Fabric {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    me: Identity,
-    transport: Arc<dyn Transport>,
-    host: Weak<dyn Host>,
+pub(crate) struct Inner {
+    pub(crate) me: Identity,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) host: Weak<dyn Host>,
     runtime: Handle,
-    peers: Mutex<BTreeMap<RunId, Arc<Peer>>>,
-    accepted: Mutex<Vec<Arc<Connection>>>,
+    peers: Mutex<Peers>,
+    pub(crate) accepted: Accepted,
     tasks: Mutex<Option<JoinSet<()>>>,
-    counters: Arc<Counters>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Peers {
+    by_run: BTreeMap<RunId, Arc<Peer>>,
+    has_ended: bool,
 }
 
 /// A pull that is under way.
@@ -75,7 +81,7 @@ impl Fabric {
                 host,
                 runtime,
                 peers: Mutex::default(),
-                accepted: Mutex::default(),
+                accepted: Accepted::default(),
                 tasks: Mutex::new(Some(JoinSet::new())),
                 counters: Arc::default(),
             }),
@@ -91,98 +97,99 @@ impl Fabric {
     pub fn set_members(&self, members: &[Member]) {
         let (left, new) = {
             let mut peers = self.inner.peers.lock();
-            let gone: Vec<RunId> =
-                peers.keys().filter(|run| members.iter().all(|member| member.run != **run)).copied().collect();
-            let left: Vec<_> = gone.iter().filter_map(|run| peers.remove(run)).collect();
-            let mut new = Vec::new();
-            for member in members.iter().filter(|member| member.run != self.inner.me.member.run) {
-                peers.entry(member.run).or_insert_with(|| {
-                    let peer = Arc::new(Peer::new(member.clone()));
-                    new.push(peer.clone());
-                    peer
-                });
+            if peers.has_ended {
+                return;
             }
-            (left, new)
+            peers.change(members, self.inner.me.member.run)
         };
         left.iter().for_each(|peer| peer.leave());
-        new.into_iter().for_each(|peer| Inner::hold_control(&self.inner, peer));
+        new.into_iter().for_each(|peer| self.inner.spawn(hold_control(self.inner.clone(), peer)));
     }
 
     /// The members other than this worker.
     pub fn peers(&self) -> Vec<Member> {
-        self.inner.peers.lock().values().map(|peer| peer.member.clone()).collect()
+        self.inner.peers.lock().by_run.values().map(|peer| peer.member.clone()).collect()
     }
 
-    /// Whether a worker can be reached, as far as is known.
+    /// Whether a worker has been reached, and nothing has happened to its control channel since.
     pub fn is_reached(&self, run: RunId) -> bool {
-        self.inner.peer(run).is_some_and(|peer| peer.is_reached())
+        self.inner.peer(run).is_ok_and(|peer| peer.is_reached())
     }
 
     /// Asks a worker for a block. How that ends, the host is told.
     pub fn pull(&self, from: RunId, pull: Pull) -> Result<Pulling, Away> {
-        let peer = self.inner.peer(from).ok_or(Away)?;
-        let connection = Inner::connection(&self.inner, &peer, peer.next_data())?;
+        let connection = data(&self.inner, &self.inner.peer(from)?)?;
         let stream = connection.pull(pull).map_err(|_closed| Away)?;
         Ok(Pulling { connection: Arc::downgrade(&connection), stream })
     }
 
     /// Sends a block to a worker that has not asked for it.
     pub fn offer(&self, to: RunId, block: &InlineRecord, source: Box<dyn Source>) -> Result<(), Away> {
-        let peer = self.inner.peer(to).ok_or(Away)?;
-        let connection = Inner::connection(&self.inner, &peer, peer.next_data())?;
-        connection.outbox.open(&connection, connection.next_id(), &PeerMessage::Offer(*block), source);
+        let connection = data(&self.inner, &self.inner.peer(to)?)?;
+        connection.outbox.offer(&connection, connection.next_id(), &PeerMessage::Offer(*block), source);
         Ok(())
     }
 
     /// Tells a worker what is held here. To be heard it takes a control channel that [is up](Host::reached).
     pub fn announce(&self, to: RunId, keys: &[Key]) {
-        self.say(to, &PeerMessage::Announce(keys));
+        self.say(to, keys, PeerMessage::Announce);
     }
 
     /// Tells a worker what is held here no more.
     pub fn withdraw(&self, to: RunId, keys: &[Key]) {
-        self.say(to, &PeerMessage::Withdraw(keys));
+        self.say(to, keys, PeerMessage::Withdraw);
+    }
+
+    /// Waits until most of what was announced and withdrawn is on its way, or never will be. Whoever has much to tell waits
+    /// here in between: a worker that does not read 64 MiB of messages is taken for gone.
+    pub async fn told(&self, to: RunId) {
+        if let Ok(connection) = self.inner.control(to) {
+            connection.outbox.relieved().await;
+        }
     }
 
     /// Asks a worker who holds these: one entry a key. To be polled on any runtime.
     pub async fn lookup(&self, to: RunId, keys: &[Key]) -> Result<Vec<Option<RunId>>, Away> {
-        match self.ask(to, &PeerMessage::Lookup(keys)).await? {
-            Answer::Holders(runs) if runs.len() == keys.len() => {
-                Ok(runs.into_iter().map(|run| (run != NO_RUN).then_some(run)).collect())
-            }
-            _ => Err(Away),
-        }
+        let holder = |run| (run != NO_RUN).then_some(run);
+        self.ask(to, keys, PeerMessage::Lookup, |answer| match answer {
+            Answer::Holders(runs) => Some(runs.into_iter().map(holder).collect()),
+            Answer::Deleted(_) => None,
+        })
+        .await
     }
 
     /// Withdraws these from what a worker holds: one entry a key, whether it was there.
     pub async fn delete(&self, at: RunId, keys: &[Key]) -> Result<Vec<bool>, Away> {
-        match self.ask(at, &PeerMessage::Delete(keys)).await? {
-            Answer::Deleted(flags) if flags.len() == keys.len() => {
-                Ok(flags.into_iter().map(|flag| flag == 1).collect())
-            }
-            _ => Err(Away),
-        }
+        self.ask(at, keys, PeerMessage::Delete, |answer| match answer {
+            Answer::Deleted(flags) => Some(flags.into_iter().map(|flag| flag == 1).collect()),
+            Answer::Holders(_) => None,
+        })
+        .await
     }
 
     /// Takes over a connection that another worker has dialled; its first `early` bytes were received already.
     pub fn accept(&self, link: Link, early: Vec<u8>) {
-        let inner = self.inner.clone();
-        self.inner.spawn(async move { inner.serve(link, early).await });
+        self.inner.spawn(serve(self.inner.clone(), link, early));
     }
 
     /// What was carried.
     pub fn stats(&self) -> FabricStats {
-        let dialled: Vec<_> = self.inner.peers.lock().values().flat_map(|peer| peer.connections()).collect();
-        let accepted = self.inner.accepted.lock().clone();
+        let mut connections = self.inner.accepted.all();
+        connections.extend(self.inner.peers.lock().by_run.values().flat_map(|peer| peer.connections()));
         let streams = |connection: &Arc<Connection>| connection.outbox.streams() + connection.incoming.len();
-        let streams = dialled.iter().chain(&accepted).map(streams).sum::<usize>() as u64;
+        let streams = connections.iter().map(streams).sum::<usize>() as u64;
         FabricStats { streams, ..self.inner.counters.stats() }
     }
 
-    /// Ends all connections; returns when they have.
+    /// Ends all connections, and takes no others; returns when nothing is left.
     pub async fn end(&self) {
-        self.set_members(&[]);
-        self.inner.accepted.lock().iter().for_each(|connection| connection.end());
+        let left = {
+            let mut peers = self.inner.peers.lock();
+            peers.has_ended = true;
+            std::mem::take(&mut peers.by_run)
+        };
+        left.values().for_each(|peer| peer.leave());
+        self.inner.accepted.end();
         let tasks = self.inner.tasks.lock().take();
         if let Some(mut tasks) = tasks {
             let _ = timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
@@ -190,180 +197,77 @@ impl Fabric {
         }
     }
 
-    fn say(&self, to: RunId, message: &PeerMessage<'_>) {
-        if let Some(peer) = self.inner.peer(to)
-            && let Ok(connection) = Inner::connection(&self.inner, &peer, Channel::Control)
-        {
-            connection.outbox.say(0, message);
+    fn say<'a>(&self, to: RunId, keys: &'a [Key], message: impl Fn(&'a [Key]) -> PeerMessage<'a>) {
+        if let Ok(connection) = self.inner.control(to) {
+            keys.chunks(MAX_BATCH).for_each(|keys| connection.outbox.say(0, &message(keys)));
         }
     }
 
-    async fn ask(&self, to: RunId, message: &PeerMessage<'_>) -> Result<Answer, Away> {
-        let peer = self.inner.peer(to).ok_or(Away)?;
-        let connection = Inner::connection(&self.inner, &peer, Channel::Control)?;
-        let answer = connection.question(message).map_err(|_closed| Away)?;
-        drop(connection);
-        answer.await.map_err(|_dropped| Away)
+    /// Asks about keys, as many at once as a message can hold.
+    async fn ask<'a, T>(
+        &self,
+        whom: RunId,
+        keys: &'a [Key],
+        message: impl Fn(&'a [Key]) -> PeerMessage<'a>,
+        understand: impl Fn(Answer) -> Option<Vec<T>>,
+    ) -> Result<Vec<T>, Away> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for (asked, answer) in self.questions(whom, keys, message)? {
+            let answer = answer.await.map_err(|_dropped| Away)?;
+            answers.extend(understand(answer).filter(|entries| entries.len() == asked).ok_or(Away)?);
+        }
+        Ok(answers)
+    }
+
+    /// How many keys each question is about, and where its answer arrives.
+    fn questions<'a>(
+        &self,
+        whom: RunId,
+        keys: &'a [Key],
+        message: impl Fn(&'a [Key]) -> PeerMessage<'a>,
+    ) -> Result<Vec<(usize, oneshot::Receiver<Answer>)>, Away> {
+        let connection = self.inner.control(whom)?;
+        let ask = |keys: &'a [Key]| Ok((keys.len(), connection.question(&message(keys)).map_err(|_closed| Away)?));
+        keys.chunks(MAX_BATCH).map(ask).collect()
     }
 }
 
 impl Inner {
-    fn peer(&self, run: RunId) -> Option<Arc<Peer>> {
-        self.peers.lock().get(&run).cloned()
+    fn peer(&self, run: RunId) -> Result<Arc<Peer>, Away> {
+        self.peers.lock().by_run.get(&run).cloned().ok_or(Away)
     }
 
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    fn control(self: &Arc<Self>, run: RunId) -> Result<Arc<Connection>, Away> {
+        line(self, &self.peer(run)?, Channel::Control)
+    }
+
+    /// Runs `work` until the fabric ends; drops it if it has.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = self.tasks.lock().as_mut() {
             while tasks.try_join_next().is_some() {}
             tasks.spawn_on(work, &self.runtime);
         }
     }
-
-    /// The connection to a peer, which is dialled if there is none.
-    fn connection(this: &Arc<Self>, peer: &Arc<Peer>, channel: Channel) -> Result<Arc<Connection>, Away> {
-        let host = this.host.upgrade().ok_or(Away)?;
-        let make = || Connection::new(peer.member.run, channel, host, this.counters.clone());
-        match peer.line(channel, make) {
-            Line::There(connection) => Ok(connection),
-            Line::New(connection) => {
-                let (inner, peer, dialled) = (this.clone(), peer.clone(), connection.clone());
-                this.spawn(async move { inner.dial(&peer, &dialled).await });
-                Ok(connection)
-            }
-            Line::Away => Err(Away),
-        }
-    }
-
-    /// Keeps a control channel to a peer up for as long as it is a member.
-    fn hold_control(this: &Arc<Self>, peer: Arc<Peer>) {
-        let inner = this.clone();
-        this.spawn(async move {
-            while !peer.has_left() {
-                let Some(host) = inner.host.upgrade() else { return };
-                let make = || Connection::new(peer.member.run, Channel::Control, host, inner.counters.clone());
-                match peer.line(Channel::Control, make) {
-                    Line::New(connection) => inner.dial(&peer, &connection).await,
-                    // Another call has dialled it.
-                    Line::There(connection) => connection.outbox.closed().await,
-                    Line::Away => tokio::time::sleep(RETRY).await,
-                }
-            }
-        });
-    }
-
-    /// Dials a peer, and carries the connection to its end.
-    async fn dial(&self, peer: &Peer, connection: &Arc<Connection>) {
-        let channel = connection.channel;
-        let greeted = async {
-            let mut link = self.transport.dial(&peer.member.address).await?;
-            let early = greet(&self.me, &mut link, peer.member.run, channel).await?;
-            Ok::<_, FabricError>((link, early))
-        };
-        let error = match timeout(PATIENCE, greeted).await {
-            Ok(Ok((link, early))) => {
-                peer.reached();
-                if channel == Channel::Control {
-                    connection.host.reached(peer.member.run);
-                }
-                connection.carry(link, early).await
-            }
-            Ok(Err(error)) => error,
-            Err(_) => FabricError::Silent { seconds: PATIENCE.as_secs() },
-        };
-        connection.finish();
-        if peer.has_left() || matches!(error, FabricError::Ended) {
-            return;
-        }
-        // What its connections were told is lost with one of them: it is cheaper to begin anew than to find out which.
-        peer.missed();
-        self.note_end(&peer.member.address.to_string(), &error);
-    }
-
-    /// Serves a connection that was accepted, to its end.
-    async fn serve(&self, mut link: Link, early: Vec<u8>) {
-        let (theirs, early) = match answer(&self.me, &mut link, early).await {
-            Ok(answered) => answered,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "turned a worker away");
-                return;
-            }
-        };
-        let Some(host) = self.host.upgrade() else { return };
-        let connection = Connection::new(theirs.run, theirs.channel, host, self.counters.clone());
-        if !self.admit(&connection) {
-            tracing::warn!(limit = MOST_ACCEPTED, "turned a worker away: too many connections");
-            return;
-        }
-        let is_control = theirs.channel == Channel::Control;
-        if is_control {
-            connection.host.forget(theirs.run);
-        }
-        let error = connection.carry(link, early).await;
-        connection.finish();
-        self.accepted.lock().retain(|accepted| !Arc::ptr_eq(accepted, &connection));
-        if is_control {
-            self.lose(&connection);
-        }
-        if !matches!(error, FabricError::Ended | FabricError::Closed) {
-            self.note_end(&theirs.run.to_string(), &error);
-        }
-    }
-
-    /// Adds an accepted connection. A control channel takes the place of the one that its worker had.
-    fn admit(&self, connection: &Arc<Connection>) -> bool {
-        let replaced: Vec<_> = {
-            let mut accepted = self.accepted.lock();
-            if accepted.len() >= MOST_ACCEPTED {
-                return false;
-            }
-            let is_replaced = |other: &Arc<Connection>| {
-                connection.channel == Channel::Control
-                    && other.channel == Channel::Control
-                    && other.peer() == connection.peer()
-            };
-            let replaced = accepted.iter().filter(|other| is_replaced(other)).cloned().collect();
-            accepted.retain(|other| !is_replaced(other));
-            accepted.push(connection.clone());
-            replaced
-        };
-        replaced.iter().for_each(|connection| connection.end());
-        true
-    }
-
-    /// The control channel of a worker has ended: without it nothing of what the worker has said is certain.
-    fn lose(&self, control: &Arc<Connection>) {
-        let others: Vec<_> = {
-            let accepted = self.accepted.lock();
-            let theirs: Vec<_> = accepted.iter().filter(|other| other.peer() == control.peer()).cloned().collect();
-            if theirs.iter().any(|other| other.channel == Channel::Control) {
-                return;
-            }
-            theirs
-        };
-        others.iter().for_each(|connection| connection.end());
-        control.host.forget(control.peer());
-    }
-
-    fn note_end(&self, peer: &str, error: &FabricError) {
-        self.counters.broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        tracing::warn!(peer, error = %Chain(error), "lost a connection to a worker");
-    }
 }
 
-/// How often it is looked whether a peer that was away may be tried again.
-const RETRY: Duration = Duration::from_millis(50);
-
-/// An error with its causes, on one line.
-struct Chain<'a>(&'a FabricError);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+impl Peers {
+    /// Who has left, and who is new.
+    fn change(&mut self, members: &[Member], me: RunId) -> (Vec<Arc<Peer>>, Vec<Arc<Peer>>) {
+        let (mut left, mut new) = (Vec::new(), Vec::new());
+        self.by_run.retain(|run, peer| {
+            let stays = members.iter().any(|member| member.run == *run);
+            if !stays {
+                left.push(peer.clone());
+            }
+            stays
+        });
+        for member in members.iter().filter(|member| member.run != me) {
+            self.by_run.entry(member.run).or_insert_with(|| {
+                let peer = Arc::new(Peer::new(member.clone()));
+                new.push(peer.clone());
+                peer
+            });
         }
-        Ok(())
+        (left, new)
     }
 }

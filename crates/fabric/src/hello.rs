@@ -3,11 +3,11 @@
 use std::io;
 
 use chariot_types::{Member, RunId};
-use chariot_wire::{Channel, FrameWriter, HEADER_LEN, Header, PEER_VERSION, PeerHello, PeerMessage};
+use chariot_wire::{Channel, Header, PEER_VERSION, PeerHello, PeerMessage};
 use tokio::time::timeout;
 
 use crate::transport::{Link, Payload};
-use crate::{FabricError, HELLO_PATIENCE};
+use crate::{FabricError, HELLO_PATIENCE, frames};
 
 /// A hello is shorter than this; more is not received for one.
 const LONGEST_HELLO: usize = 4096;
@@ -43,40 +43,34 @@ pub(crate) async fn greet(
     Ok(early)
 }
 
-/// Hears hello on a connection that was accepted, of which `early` bytes were received already, and answers it.
-/// Returns what came behind it as well.
-pub(crate) async fn answer(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
-    let heard = hear(me, link, early).await?;
-    say(me, link, heard.0.channel).await?;
-    Ok(heard)
+/// Hears hello on a connection that was accepted, of which `early` bytes were received already. Returns what came behind
+/// it as well.
+pub(crate) async fn hear(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
+    let heard = timeout(HELLO_PATIENCE, hear_patiently(me, link, early)).await;
+    heard.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn say(me: &Identity, link: &mut Link, channel: Channel) -> Result<(), FabricError> {
+/// Says hello.
+pub(crate) async fn say(me: &Identity, link: &mut Link, channel: Channel) -> Result<(), FabricError> {
     let address = me.member.address.to_string();
     let hello =
         PeerHello { version: PEER_VERSION, run: me.member.run, channel, cluster: &me.cluster, address: &address };
     let mut frame = Vec::new();
-    FrameWriter::new(&mut frame).peer(0, &PeerMessage::Hello(hello), 0);
+    frames::append(&mut frame, 0, &PeerMessage::Hello(hello), 0);
     Ok(link.sender.send(&frame, Payload::NONE).await?)
-}
-
-async fn hear(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
-    let heard = timeout(HELLO_PATIENCE, hear_patiently(me, link, early)).await;
-    heard.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 async fn hear_patiently(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
     let mut bytes = early;
     loop {
-        if let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
-            let header = Header::decode(head)?;
-            let frame = HEADER_LEN + header.body;
-            if frame > LONGEST_HELLO {
+        if let Some(header) = frames::header(&bytes)? {
+            let len = frames::len(&header);
+            if len > LONGEST_HELLO {
                 return Err(FabricError::OutOfPlace { what: "more than a hello" });
             }
-            if bytes.len() >= frame {
-                let theirs = check(me, &header, &bytes[HEADER_LEN..frame])?;
-                return Ok((theirs, bytes.split_off(frame)));
+            if let Some(frame) = bytes.get(..len) {
+                let theirs = check(me, &header, frames::body(frame)?)?;
+                return Ok((theirs, bytes.split_off(len)));
             }
         }
         let mut more = [0; LONGEST_HELLO];

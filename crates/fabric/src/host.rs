@@ -31,7 +31,8 @@ pub trait Host: Send + Sync + 'static {
     /// Another does not hold these any more.
     fn withdrawn(&self, from: RunId, keys: &[Key]);
 
-    /// What `from` has announced counts no more: it announces anew, or is gone.
+    /// What `from` has announced counts no more: it announces anew, or is gone. Told when a control channel of its has
+    /// ended, before anything is heard over the next one.
     fn forget(&self, from: RunId);
 
     /// There is a new control channel to `to`, over which nothing is announced yet.
@@ -61,31 +62,54 @@ pub enum PullEnd {
     Gone,
 }
 
-/// Another worker that wants a block, and is to be told. Answers to one that is gone, or has lost interest, go nowhere.
+/// Another worker that wants a block, and is to be told, once. Answers to one that is gone, or has lost interest, go
+/// nowhere; when all clones are dropped without one, the answer is a miss.
 #[derive(Clone, Debug)]
 pub struct Asker {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) stream: u64,
+    owed: Arc<Owed>,
+}
+
+#[derive(Debug)]
+struct Owed {
+    connection: Arc<Connection>,
+    stream: u64,
 }
 
 impl Asker {
+    pub(crate) fn new(connection: Arc<Connection>, stream: u64) -> Self {
+        Self { owed: Arc::new(Owed { connection, stream }) }
+    }
+
     /// Which worker it is.
     pub fn run(&self) -> RunId {
-        self.connection.peer()
+        self.owed.connection.peer()
     }
 
     /// Here is the block.
     pub fn open(&self, block: &InlineRecord, source: Box<dyn Source>) {
-        self.connection.outbox.open(&self.connection, self.stream, &PeerMessage::Open(*block), source);
+        let Owed { connection, stream } = &*self.owed;
+        connection.outbox.answer(connection, *stream, &PeerMessage::Open(*block), source);
     }
 
     /// Another has it.
     pub fn elsewhere(&self, holder: RunId) {
-        self.connection.outbox.say(self.stream, &PeerMessage::Elsewhere(holder));
+        self.owed.refuse(&PeerMessage::Elsewhere(holder));
     }
 
     /// Nobody has it.
     pub fn miss(&self) {
-        self.connection.outbox.say(self.stream, &PeerMessage::Miss);
+        self.owed.refuse(&PeerMessage::Miss);
+    }
+}
+
+impl Owed {
+    fn refuse(&self, message: &PeerMessage<'_>) {
+        self.connection.outbox.refuse(self.stream, message);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.refuse(&PeerMessage::Miss);
     }
 }

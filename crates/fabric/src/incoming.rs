@@ -26,8 +26,8 @@ enum Stream {
     Asked(Key),
     /// On its way.
     Coming(Coming),
-    /// On its way, and the reader has it.
-    Held,
+    /// On its way, and the reader has it. Its key, if it was pulled.
+    Held(Option<Key>),
 }
 
 /// A block that is on its way.
@@ -94,6 +94,11 @@ impl Incoming {
         }
     }
 
+    /// Whether there is something under a stream's number.
+    pub(crate) fn has(&self, stream: u64) -> bool {
+        self.state.lock().streams.contains_key(&stream)
+    }
+
     /// A block is on its way. It is handed back if there is something under its number, or the connection has ended.
     pub(crate) fn begin(&self, stream: u64, coming: Coming) -> Result<(), Coming> {
         let mut state = self.state.lock();
@@ -108,12 +113,11 @@ impl Incoming {
     pub(crate) fn hold(&self, stream: u64) -> Option<Coming> {
         let mut state = self.state.lock();
         let slot = state.streams.get_mut(&stream)?;
-        match std::mem::replace(slot, Stream::Held) {
+        let Stream::Coming(Coming { pulled, .. }) = slot else { return None };
+        let held = Stream::Held(*pulled);
+        match std::mem::replace(slot, held) {
             Stream::Coming(coming) => Some(coming),
-            other => {
-                *slot = other;
-                None
-            }
+            Stream::Asked(_) | Stream::Held(_) => None,
         }
     }
 
@@ -148,7 +152,7 @@ impl Incoming {
             match stream {
                 Stream::Asked(key) => asked.push(key),
                 Stream::Coming(coming) => lost.extend(coming.pulled),
-                Stream::Held => {}
+                Stream::Held(pulled) => lost.extend(pulled),
             }
         }
         (asked, lost)

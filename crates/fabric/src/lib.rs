@@ -12,11 +12,15 @@
 //! Whatever ends a connection, everything that was asked over it ends with a [`PullEnd`], everything that came over it
 //! and is not whole is lost, and the next question dials anew, after a pause if the last attempt failed.
 
+mod accepted;
 mod checksum;
 mod connection;
 mod counters;
+mod dialled;
 mod error;
 mod fabric;
+mod frames;
+mod hear;
 mod hello;
 mod host;
 mod incoming;

@@ -3,37 +3,53 @@
 //! Messages go first. Then the streams that have bytes take turns, a chunk each, so that no block waits for the whole of
 //! another. Nothing is copied or read before it is its turn: a receiver that does not read costs no memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use chariot_wire::{FrameWriter, PeerMessage};
+use chariot_wire::PeerMessage;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::connection::Connection;
+use crate::frames;
 use crate::stream::{Growth, Look, Source};
 
 /// More bytes of messages than this are not queued: whoever lets so many pile up is not reading.
 const MOST_QUEUED: usize = 64 << 20;
 
-/// Streams that may be open at once on one connection.
+/// Who has much to say waits while more bytes of messages than this are queued.
+const MUCH_QUEUED: usize = 4 << 20;
+
+/// Streams that may be open at once on one connection, and questions that may wait for their answer.
 const MOST_STREAMS: usize = 1 << 16;
 
 /// What is to be sent over one connection.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    // Held for moments; sources are never asked anything under it.
+    // Held for moments; sources are never asked anything under it, nor dropped.
     state: Mutex<State>,
     roused: Notify,
-    closed: Notify,
+    /// There is room for messages again, or never will be.
+    relieved: Notify,
 }
 
 #[derive(Default)]
 struct State {
     frames: Vec<u8>,
     streams: BTreeMap<u64, Outgoing>,
+    /// Streams that the other side has asked for, and that are neither opened nor refused.
+    owed: BTreeSet<u64>,
     ready: VecDeque<u64>,
-    is_closed: bool,
+    end: Option<End>,
+}
+
+/// Why nothing is sent any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It was closed.
+    Closed,
+    /// More was to be said than the other side reads.
+    Unread,
 }
 
 struct Outgoing {
@@ -71,43 +87,82 @@ pub(crate) enum Next {
     Never,
 }
 
+/// What has become of a question for a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    /// It is to be answered.
+    Owed,
+    /// There are too many.
+    TooMany,
+    /// There is something under its number.
+    Twice,
+}
+
 impl Outbox {
     /// Queues a message.
     pub(crate) fn say(&self, id: u64, message: &PeerMessage<'_>) {
-        let mut state = self.state.lock();
-        if state.is_closed {
-            return;
-        }
-        FrameWriter::new(&mut state.frames).peer(id, message, 0);
-        let is_too_much = state.frames.len() > MOST_QUEUED;
-        drop(state);
-        if is_too_much {
-            self.close();
-        }
+        self.state.lock().say(id, message);
         self.roused.notify_one();
     }
 
-    /// Queues the message that opens a stream, and the stream.
-    pub(crate) fn open(
+    /// The other side has asked for a stream.
+    pub(crate) fn owe(&self, stream: u64) -> Asked {
+        let mut state = self.state.lock();
+        if state.streams.contains_key(&stream) || state.owed.contains(&stream) {
+            return Asked::Twice;
+        }
+        if state.owed.len() >= MOST_STREAMS {
+            return Asked::TooMany;
+        }
+        state.owed.insert(stream);
+        Asked::Owed
+    }
+
+    /// Queues the message that refuses a stream, if it is still owed.
+    pub(crate) fn refuse(&self, stream: u64, message: &PeerMessage<'_>) {
+        let mut state = self.state.lock();
+        if state.owed.remove(&stream) {
+            state.say(stream, message);
+            drop(state);
+            self.roused.notify_one();
+        }
+    }
+
+    /// Queues the message that opens a stream, and the stream, if it is still owed.
+    pub(crate) fn answer(
         &self,
         connection: &Arc<Connection>,
         stream: u64,
         message: &PeerMessage<'_>,
         source: Box<dyn Source>,
     ) {
-        let growth = Growth { connection: Arc::downgrade(connection), stream };
         let mut state = self.state.lock();
-        // What is not taken in is dropped after the lock is let go of.
-        if state.is_closed || state.streams.len() >= MOST_STREAMS || state.streams.contains_key(&stream) {
-            drop(state);
-            drop(source);
-            return;
-        }
-        FrameWriter::new(&mut state.frames).peer(stream, message, 0);
-        let outgoing = Outgoing { sent: 0, source: Some(source), growth, is_roused: false, is_ready: true };
-        state.streams.insert(stream, outgoing);
-        state.ready.push_back(stream);
+        let left_over = if !state.owed.remove(&stream) {
+            Some(source)
+        } else if state.streams.len() >= MOST_STREAMS {
+            state.say(stream, &PeerMessage::Miss);
+            Some(source)
+        } else {
+            state.open(connection, stream, message, source)
+        };
         drop(state);
+        drop(left_over);
+        self.roused.notify_one();
+    }
+
+    /// Queues the message that opens a stream unasked, and the stream, if there may be another.
+    pub(crate) fn offer(
+        &self,
+        connection: &Arc<Connection>,
+        stream: u64,
+        message: &PeerMessage<'_>,
+        source: Box<dyn Source>,
+    ) {
+        let mut state = self.state.lock();
+        let is_full = state.streams.len() >= MOST_STREAMS;
+        let left_over = if is_full { Some(source) } else { state.open(connection, stream, message, source) };
+        drop(state);
+        drop(left_over);
         self.roused.notify_one();
     }
 
@@ -130,7 +185,11 @@ impl Outbox {
 
     /// The receiver wants no more of a stream, or has it all.
     pub(crate) fn forget(&self, stream: u64) {
-        let forgotten = self.state.lock().streams.remove(&stream);
+        let forgotten = {
+            let mut state = self.state.lock();
+            state.owed.remove(&stream);
+            state.streams.remove(&stream)
+        };
         // Outside of the lock: it may have much to let go of.
         drop(forgotten);
     }
@@ -138,10 +197,15 @@ impl Outbox {
     /// Appends the messages that are queued.
     pub(crate) fn take_frames(&self, into: &mut Vec<u8>) {
         let mut state = self.state.lock();
+        let was_much = state.frames.len() > MUCH_QUEUED;
         if into.is_empty() {
             std::mem::swap(into, &mut state.frames);
         } else {
             into.append(&mut state.frames);
+        }
+        drop(state);
+        if was_much {
+            self.relieved.notify_waiters();
         }
     }
 
@@ -184,35 +248,91 @@ impl Outbox {
         self.roused.notified().await;
     }
 
+    /// Waits until few messages are queued, or none can be.
+    pub(crate) async fn relieved(&self) {
+        self.until(|state| state.frames.len() <= MUCH_QUEUED || state.end.is_some()).await;
+    }
+
+    /// Waits until nothing is sent any more.
+    pub(crate) async fn closed(&self) {
+        self.until(|state| state.end.is_some()).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&State) -> bool) {
+        loop {
+            let mut relieved = std::pin::pin!(self.relieved.notified());
+            relieved.as_mut().enable();
+            if is_so(&self.state.lock()) {
+                return;
+            }
+            relieved.await;
+        }
+    }
+
     /// Streams that are open, or wait for the receiver to have them.
     pub(crate) fn streams(&self) -> usize {
         self.state.lock().streams.len()
     }
 
-    /// Nothing is sent any more; what was to be is forgotten.
+    /// Nothing is sent any more.
     pub(crate) fn close(&self) {
-        let forgotten = {
+        {
             let mut state = self.state.lock();
-            state.is_closed = true;
-            state.ready.clear();
+            state.end.get_or_insert(End::Closed);
             state.frames = Vec::new();
-            std::mem::take(&mut state.streams)
-        };
-        drop(forgotten);
+        }
         self.roused.notify_one();
-        self.closed.notify_waiters();
+        self.relieved.notify_waiters();
     }
 
-    /// Waits until it is closed.
-    pub(crate) async fn closed(&self) {
-        let mut closed = std::pin::pin!(self.closed.notified());
-        closed.as_mut().enable();
-        if !self.is_closed() {
-            closed.await;
-        }
+    /// Lets go of the streams of an outbox that is closed.
+    pub(crate) fn release(&self) {
+        let released = {
+            let mut state = self.state.lock();
+            state.owed.clear();
+            state.ready.clear();
+            std::mem::take(&mut state.streams)
+        };
+        drop(released);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().is_closed
+        self.state.lock().end.is_some()
+    }
+
+    /// Why nothing is sent any more, if so.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.state.lock().end
+    }
+}
+
+impl State {
+    fn say(&mut self, id: u64, message: &PeerMessage<'_>) {
+        if self.end.is_some() {
+            return;
+        }
+        frames::append(&mut self.frames, id, message, 0);
+        if self.frames.len() > MOST_QUEUED {
+            self.frames = Vec::new();
+            self.end = Some(End::Unread);
+        }
+    }
+
+    /// Hands back a source for which it is too late.
+    fn open(
+        &mut self,
+        connection: &Arc<Connection>,
+        stream: u64,
+        message: &PeerMessage<'_>,
+        source: Box<dyn Source>,
+    ) -> Option<Box<dyn Source>> {
+        if self.end.is_some() {
+            return Some(source);
+        }
+        self.say(stream, message);
+        let growth = Growth { connection: Arc::downgrade(connection), stream };
+        let outgoing = Outgoing { sent: 0, source: Some(source), growth, is_roused: false, is_ready: true };
+        self.ready.push_back(stream);
+        self.streams.insert(stream, outgoing).and_then(|replaced| replaced.source)
     }
 }

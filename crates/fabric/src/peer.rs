@@ -22,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Another worker as this one reaches it.
 pub(crate) struct Peer {
     pub(crate) member: Member,
+    // Held for moments; connections do nothing under it but begin or be told to end.
     lines: Mutex<Lines>,
     next_data: AtomicUsize,
 }
@@ -30,9 +31,10 @@ pub(crate) struct Peer {
 struct Lines {
     control: Option<Arc<Connection>>,
     data: [Option<Arc<Connection>>; DATA_CHANNELS as usize],
+    is_reached: bool,
     away_until: Option<Instant>,
     pause: Duration,
-    is_gone: bool,
+    has_left: bool,
 }
 
 /// Whether there is a connection to use.
@@ -45,26 +47,34 @@ pub(crate) enum Line {
     Away,
 }
 
+/// Whether a failure to reach a peer follows upon another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Missed {
+    First,
+    Again,
+}
+
 impl Peer {
     pub(crate) fn new(member: Member) -> Self {
         Self { member, lines: Mutex::default(), next_data: AtomicUsize::new(0) }
     }
 
-    /// The data channel whose turn it is.
-    pub(crate) fn next_data(&self) -> Channel {
+    /// The data channels, the one whose turn it is first.
+    pub(crate) fn data_channels(&self) -> impl Iterator<Item = Channel> {
         let turn = self.next_data.fetch_add(1, Ordering::Relaxed);
-        Channel::Data((turn % usize::from(DATA_CHANNELS)) as u8)
+        (0..usize::from(DATA_CHANNELS))
+            .map(move |next| Channel::Data((turn.wrapping_add(next) % usize::from(DATA_CHANNELS)) as u8))
     }
 
     /// The connection for `channel`; a new one is made by `make`.
     pub(crate) fn line(&self, channel: Channel, make: impl FnOnce() -> Arc<Connection>) -> Line {
         let mut lines = self.lines.lock();
-        let (is_gone, away_until) = (lines.is_gone, lines.away_until);
+        let (has_left, away_until) = (lines.has_left, lines.away_until);
         let slot = lines.slot(channel);
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.has_ended()) {
             return Line::There(connection.clone());
         }
-        if is_gone || away_until.is_some_and(|until| Instant::now() < until) {
+        if has_left || away_until.is_some_and(|until| Instant::now() < until) {
             return Line::Away;
         }
         let connection = make();
@@ -75,41 +85,42 @@ impl Peer {
     /// The peer has answered.
     pub(crate) fn reached(&self) {
         let mut lines = self.lines.lock();
+        lines.is_reached = true;
         lines.away_until = None;
         lines.pause = Duration::ZERO;
     }
 
-    /// The peer has not answered, or no longer does: it is left alone for a while, and all its connections end. For how
-    /// long.
-    pub(crate) fn missed(&self) -> Duration {
-        let (ended, pause) = {
-            let mut lines = self.lines.lock();
-            lines.pause = (lines.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-            lines.away_until = Some(Instant::now() + lines.pause);
-            (lines.take_all(), lines.pause)
-        };
-        ended.iter().for_each(|connection| connection.end());
-        pause
+    /// The peer has not answered: it is not dialled for a while.
+    pub(crate) fn missed(&self) -> Missed {
+        let mut lines = self.lines.lock();
+        let missed = if lines.pause.is_zero() { Missed::First } else { Missed::Again };
+        lines.pause = (lines.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        lines.away_until = Some(Instant::now() + lines.pause);
+        missed
+    }
+
+    /// The control channel has ended, or could not be dialled: all connections end.
+    pub(crate) fn lost(&self) {
+        let mut lines = self.lines.lock();
+        lines.is_reached = false;
+        lines.end_all();
     }
 
     /// The peer is no member any more.
     pub(crate) fn leave(&self) {
-        let ended = {
-            let mut lines = self.lines.lock();
-            lines.is_gone = true;
-            lines.take_all()
-        };
-        ended.iter().for_each(|connection| connection.end());
+        let mut lines = self.lines.lock();
+        lines.has_left = true;
+        lines.is_reached = false;
+        lines.end_all();
     }
 
     pub(crate) fn has_left(&self) -> bool {
-        self.lines.lock().is_gone
+        self.lines.lock().has_left
     }
 
-    /// Whether it can be reached, as far as is known.
+    /// Whether it has answered, and its control channel has not ended since.
     pub(crate) fn is_reached(&self) -> bool {
-        let lines = self.lines.lock();
-        lines.control.as_ref().is_some_and(|control| !control.has_ended()) && lines.away_until.is_none()
+        self.lines.lock().is_reached
     }
 
     /// Its connections.
@@ -127,7 +138,8 @@ impl Lines {
         }
     }
 
-    fn take_all(&mut self) -> Vec<Arc<Connection>> {
-        self.control.take().into_iter().chain(self.data.iter_mut().filter_map(Option::take)).collect()
+    fn end_all(&mut self) {
+        let all = self.control.take().into_iter().chain(self.data.iter_mut().filter_map(Option::take));
+        all.for_each(|connection| connection.end());
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Weak;
 use crate::connection::Connection;
 use crate::transport::Payload;
 
-/// A block that is being sent. Dropped when the receiver has it, or wants it no more, or is gone.
+/// A block that is being sent. Dropped when the receiver has it, or wants it no more, or is gone: until then its bytes stay
+/// where and as they are, because the network may read them again.
 pub trait Source: Send {
     /// How much more there is behind the first `sent` bytes. Where there is nothing yet, `growth` is to be told when
     /// there is.
@@ -18,7 +19,7 @@ pub trait Source: Send {
 /// How much more of a block there is to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
-    /// So many bytes more.
+    /// So many bytes more, one at least.
     More(u64),
     /// Nothing yet.
     NotYet,
@@ -38,7 +39,7 @@ pub trait Sink: Send {
         self.len() == 0
     }
 
-    /// The `len` bytes from `offset` on, to be written. They are within [`Sink::len`], and not readable yet.
+    /// Just the `len` bytes from `offset` on, to be written. They are within [`Sink::len`], and not readable yet.
     fn room(&mut self, offset: u64, len: u64) -> &mut [u8];
 
     /// The first `readable` bytes are there and have been checked.

@@ -23,7 +23,9 @@
 //!   Done | Stop                                <->     by who receives: it has all, or wants no more
 //! ```
 //!
-//! Each `Bytes` continues where the one before ended, and carries the checksum of its payload.
+//! Each `Bytes` continues where the one before ended, and carries the checksum of its payload. Behind each frame, before
+//! its payload, follow 8 bytes that its header does not count: the checksum of header and body. Both are CRC-64/NVME, which
+//! is not computed here.
 
 use chariot_types::{Key, RunId};
 use zerocopy::little_endian::{U16, U32, U64};

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chariot_types::WorkerAddress;
@@ -111,11 +112,11 @@ impl MemoryNetwork {
         }
     }
 
-    fn half(&self, from: &WorkerAddress, to: &WorkerAddress) -> (MemorySender, MemoryReceiver) {
+    fn half(&self, from: &WorkerAddress, to: &WorkerAddress, end: &Arc<End>) -> (MemorySender, MemoryReceiver) {
         let (pieces, arriving) = mpsc::channel(MOST_ON_THE_WAY);
-        let (network, last) = (self.clone(), Instant::now());
-        let sender = MemorySender { network, from: from.clone(), to: to.clone(), pieces: Some(pieces), last };
-        (sender, MemoryReceiver { arriving, piece: None })
+        let way = Way { network: self.clone(), from: from.clone(), to: to.clone(), end: end.clone() };
+        let sender = MemorySender { way: way.clone(), pieces, last: Instant::now() };
+        (sender, MemoryReceiver { way, arriving, piece: None })
     }
 }
 
@@ -133,8 +134,9 @@ impl Transport for MemoryTransport {
                 self.network.passable(to, &self.from).await;
             };
             timeout(PATIENCE, both_ways).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-            let (sender, their_receiver) = self.network.half(&self.from, to);
-            let (their_sender, receiver) = self.network.half(to, &self.from);
+            let end = Arc::default();
+            let (sender, their_receiver) = self.network.half(&self.from, to, &end);
+            let (their_sender, receiver) = self.network.half(to, &self.from, &end);
             let theirs = Link { sender: Box::new(their_sender), receiver: Box::new(their_receiver) };
             let door = self.network.rules.lock().doors.get(to).cloned();
             let is_open = door.is_some_and(|door| door.send(theirs).is_ok());
@@ -146,11 +148,40 @@ impl Transport for MemoryTransport {
     }
 }
 
-struct MemorySender {
+/// One direction of a link.
+#[derive(Clone)]
+struct Way {
     network: MemoryNetwork,
     from: WorkerAddress,
     to: WorkerAddress,
-    pieces: Option<mpsc::Sender<(Instant, Vec<u8>)>>,
+    end: Arc<End>,
+}
+
+/// The end of a link, for both sides.
+#[derive(Default)]
+struct End {
+    has_come: AtomicBool,
+    comes: Notify,
+}
+
+impl End {
+    fn set(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.comes.notify_waiters();
+    }
+
+    async fn come(&self) {
+        let mut comes = std::pin::pin!(self.comes.notified());
+        comes.as_mut().enable();
+        if !self.has_come.load(Ordering::Acquire) {
+            comes.await;
+        }
+    }
+}
+
+struct MemorySender {
+    way: Way,
+    pieces: mpsc::Sender<(Instant, Vec<u8>)>,
     /// When the last piece arrives: none overtakes another.
     last: Instant,
 }
@@ -158,40 +189,54 @@ struct MemorySender {
 impl Sender for MemorySender {
     fn send<'a>(&'a mut self, frames: &'a [u8], payload: Payload<'a>) -> Doing<'a, ()> {
         Box::pin(async move {
-            let sent = timeout(PATIENCE, async {
-                for piece in frames.chunks(PIECE).chain(payload.bytes.chunks(PIECE)) {
-                    self.send_piece(piece.to_vec()).await?;
-                }
-                Ok(())
-            });
-            sent.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            for piece in frames.chunks(PIECE).chain(payload.bytes.chunks(PIECE)) {
+                let sent = timeout(PATIENCE, self.send_piece(piece.to_vec())).await;
+                sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            }
+            Ok(())
         })
     }
 }
 
 impl MemorySender {
-    async fn send_piece(&mut self, mut piece: Vec<u8>) -> io::Result<()> {
-        self.network.passable(&self.from, &self.to).await;
-        {
-            let mut rules = self.network.rules.lock();
-            let Rules { random, corrupt_one_in, break_one_in, least_delay, most_delay, .. } = &mut *rules;
-            if *break_one_in > 0 && random.u32(..*break_one_in) == 0 {
-                self.pieces = None;
-            }
-            if *corrupt_one_in > 0 && random.u32(..*corrupt_one_in) == 0 {
-                let at = random.usize(..piece.len());
-                piece[at] ^= 1 << random.u8(..8);
-            }
-            let spread = most_delay.saturating_sub(*least_delay).as_micros() as u64;
-            let delay = *least_delay + Duration::from_micros(random.u64(..=spread));
-            self.last = self.last.max(Instant::now() + delay);
-        }
+    async fn send_piece(&mut self, piece: Vec<u8>) -> io::Result<()> {
+        let Way { network, from, to, end } = &self.way;
+        network.passable(from, to).await;
+        let (delay, piece) = network.rules.lock().afflict(piece, end);
+        self.last = self.last.max(Instant::now() + delay);
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        self.pieces.as_ref().ok_or_else(broken)?.send((self.last, piece)).await.map_err(|_| broken())
+        tokio::select! {
+            biased;
+            () = end.come() => Err(broken()),
+            sent = self.pieces.send((self.last, piece)) => sent.map_err(|_| broken()),
+        }
+    }
+}
+
+impl Rules {
+    /// What happens to a piece on its way, and how long that takes.
+    fn afflict(&mut self, mut piece: Vec<u8>, end: &End) -> (Duration, Vec<u8>) {
+        let Self { random, corrupt_one_in, break_one_in, least_delay, most_delay, .. } = self;
+        if *break_one_in > 0 && random.u32(..*break_one_in) == 0 {
+            end.set();
+        }
+        if *corrupt_one_in > 0 && random.u32(..*corrupt_one_in) == 0 {
+            let at = random.usize(..piece.len());
+            piece[at] ^= 1 << random.u8(..8);
+        }
+        let spread = most_delay.saturating_sub(*least_delay).as_micros() as u64;
+        (*least_delay + Duration::from_micros(random.u64(..=spread)), piece)
+    }
+}
+
+impl Drop for MemorySender {
+    fn drop(&mut self) {
+        self.way.end.set();
     }
 }
 
 struct MemoryReceiver {
+    way: Way,
     arriving: mpsc::Receiver<(Instant, Vec<u8>)>,
     /// A piece that has been taken in part, or is not there yet.
     piece: Option<(Instant, Vec<u8>, usize)>,
@@ -201,8 +246,7 @@ impl Receiver for MemoryReceiver {
     fn receive<'a>(&'a mut self, into: &'a mut [u8]) -> Doing<'a, usize> {
         Box::pin(async move {
             if self.piece.is_none() {
-                let Some((at, bytes)) = self.arriving.recv().await else { return Ok(0) };
-                self.piece = Some((at, bytes, 0));
+                self.piece = self.next_piece().await.map(|(at, bytes)| (at, bytes, 0));
             }
             let Some((at, bytes, taken)) = &mut self.piece else { return Ok(0) };
             sleep_until(*at).await;
@@ -214,5 +258,27 @@ impl Receiver for MemoryReceiver {
             }
             Ok(more)
         })
+    }
+}
+
+impl MemoryReceiver {
+    /// `None` at the end, which gets through no cut either.
+    async fn next_piece(&mut self) -> Option<(Instant, Vec<u8>)> {
+        let Way { network, from, to, end } = &self.way;
+        let arrived = tokio::select! {
+            biased;
+            arrived = self.arriving.recv() => arrived,
+            () = end.come() => self.arriving.try_recv().ok(),
+        };
+        if arrived.is_none() {
+            network.passable(from, to).await;
+        }
+        arrived
+    }
+}
+
+impl Drop for MemoryReceiver {
+    fn drop(&mut self) {
+        self.way.end.set();
     }
 }

@@ -25,7 +25,8 @@ pub trait Transport: Send + Sync + 'static {
     fn dial<'a>(&'a self, to: &'a WorkerAddress) -> Doing<'a, Link>;
 }
 
-/// An ordered, reliable connection to another worker. It ends when both halves are dropped, or fails at any time.
+/// An ordered, reliable connection to another worker. It ends when either half is dropped, or fails at any time: the other
+/// side receives what was sent before, most likely, then the end, and its sends fail.
 pub struct Link {
     /// What is sent through it.
     pub sender: Box<dyn Sender>,

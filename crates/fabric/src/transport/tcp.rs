@@ -101,9 +101,20 @@ impl TcpSender {
 
 impl Drop for TcpSender {
     fn drop(&mut self) {
-        // The other half may still be held; nobody shall wait for more.
-        let _ = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Both);
+        end(&self.0);
     }
+}
+
+impl Drop for TcpReceiver {
+    fn drop(&mut self) {
+        end(&self.0);
+    }
+}
+
+/// One half is gone. The other may still be held, and nobody shall wait for what it brings, nor for it.
+fn end(stream: &TcpStream) {
+    // A connection that has ended already is no error.
+    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Both);
 }
 
 impl Receiver for TcpReceiver {
