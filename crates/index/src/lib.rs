@@ -22,6 +22,8 @@ mod pin_table;
 mod pins;
 mod progress;
 mod readers;
+#[cfg(feature = "steps")]
+pub mod steps;
 mod sync;
 mod view;
 
