@@ -9,11 +9,18 @@ from tools.services.service import Service
 
 
 def start_proxy(
-    port: int, prefill: int, decode: int, logs: Path, *, arguments: Sequence[str] = (), outlives_parent: bool = False
+    port: int,
+    prefill: int,
+    decode: int,
+    logs: Path,
+    *,
+    name: str = "proxy",
+    arguments: Sequence[str] = (),
+    outlives_parent: bool = False,
 ) -> Service:
     """Starts it in the foreground of its own session: the guide's two flags, where to listen, and more `arguments`."""
     return Service(
-        "proxy",
+        name,
         [
             INSTALLED_DSCLI, "proxy",
             "--host", HOST,
@@ -22,7 +29,7 @@ def start_proxy(
             "--decoder-port", str(decode),
             *arguments,
         ],
-        logs / "proxy.log",
+        logs / f"{name}.log",
         environment={},
         url=f"http://{HOST}:{port}",
         outlives_parent=outlives_parent,
