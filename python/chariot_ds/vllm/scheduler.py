@@ -79,6 +79,8 @@ class Scheduler:
         self._worker_is_missed = False
         self._late: Search | None = None
         """Has a question to which the worker did not answer in time."""
+        self._some_rest = False
+        """Requests wait for others to compute what they need, and not for an answer."""
         self._has_complained = False
         """Of parameters that cannot be used."""
 
@@ -121,6 +123,7 @@ class Scheduler:
             self._late, tracked.search = search, None
             return 0, False
         if hit is None:
+            self._some_rest |= search.rests()
             return None, False
         if self._worker_is_missed:
             logger.info("ChariotConnector: the data worker is back")
@@ -163,7 +166,8 @@ class Scheduler:
     def begin_metadata(self, output: Any) -> StepMetadata:
         """What the workers load in the step that `output` describes. Resets what was planned for it."""
         loads, self._loads_to_start = self._loads_to_start, []
-        return StepMetadata(loads=loads, is_empty=output.total_num_scheduled_tokens == 0)
+        rests, self._some_rest = self._some_rest, False
+        return StepMetadata(loads=loads, is_empty=output.total_num_scheduled_tokens == 0, rests=rests)
 
     def add_saves(self, metadata: StepMetadata, output: Any) -> None:
         """Adds what the workers save in the step."""

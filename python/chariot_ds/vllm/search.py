@@ -76,6 +76,10 @@ class Search:
         """Whether a question is still open. Raises `ConnectionError` once the worker was given up."""
         return self._open_question is not None and self._open_question() is None
 
+    def rests(self) -> bool:
+        """Whether nothing is asked at the moment: what is not there yet is given time to come."""
+        return self._hit is None and self._open_question is None
+
     def _find(self) -> Generator[None, None, int]:
         full = [index for index, group in enumerate(self._groups) if group.window is None]
         windowed = [index for index, group in enumerate(self._groups) if group.window is not None]

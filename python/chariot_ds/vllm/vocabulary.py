@@ -37,6 +37,8 @@ class StepMetadata(KVConnectorMetadata):
     """By address of a data worker: the blocks, each group and key, that are read there next."""
     is_empty: bool = False
     """No tokens are computed in this step."""
+    rests: bool = False
+    """Some request waits for what another instance computes."""
 
 
 @dataclass

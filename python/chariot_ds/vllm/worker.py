@@ -25,7 +25,7 @@ from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, Wo
 logger = init_logger(f"vllm.{__name__}")
 
 IDLE_WAIT = 0.002
-"""Seconds that an empty step waits for a load to end: the engine would sleep a while before it asks again."""
+"""Seconds that an empty step waits for a load to end, or for another instance: the engine would do nothing but ask."""
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Worker:
         self._is_layerwise = False
         self._save: SaveBatch | None = None
         self._step_is_empty = False
+        self._rests = False
         self._loads: dict[str, ActiveLoad] = {}
         self._failed_loads: set[str] = set()
         self._failed_blocks: set[int] = set()
@@ -119,7 +120,7 @@ class Worker:
 
     def begin_step(self, metadata: StepMetadata) -> None:
         """Starts what the step's metadata asks for, before the model runs."""
-        self._step_is_empty = metadata.is_empty
+        self._step_is_empty, self._rests = metadata.is_empty, metadata.rests
         for load in metadata.loads:
             self._start_load(load)
         if self._saver is None or self._path is None:
@@ -164,6 +165,8 @@ class Worker:
         """The loads that have ended since the last step."""
         if self._step_is_empty and self._loads and self._loader is not None:
             self._loader.wait(IDLE_WAIT)
+        elif self._step_is_empty and self._rests:
+            time.sleep(IDLE_WAIT)
         for report in self._loader.reports() if self._loader is not None else ():
             load = self._loads[report.name]
             load.report = report
