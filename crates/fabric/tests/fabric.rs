@@ -9,7 +9,7 @@ use chariot_types::{Key, Member};
 use support::block::Block;
 use support::host::{Came, Heard, TestHost};
 use support::net::{self, Net, Worker, acquaint};
-use support::{key, pull, run};
+use support::{eventually, key, pull, run};
 
 over_both_transports! {
     a_block_of_any_size_comes_whole
@@ -329,14 +329,4 @@ async fn pulls_well(from: &Worker, to: &Worker) {
     from.host.hold(&block);
     to.fabric.pull(from.run(), pull(block.key)).unwrap();
     assert_eq!(to.host.end_of(&block.key).await, PullEnd::Whole);
-}
-
-/// Waits until `condition` holds.
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(support::SOON, async {
-        while !condition() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "never came to pass: {what}");
 }

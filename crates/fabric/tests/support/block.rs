@@ -66,6 +66,11 @@ impl Block {
         self.change(|life| life.readable = readable.max(life.readable));
     }
 
+    pub fn grow_by_a_third(&self) {
+        let third = self.bytes.len().div_ceil(3) as u64;
+        self.change(|life| life.readable = (life.readable + third).min(self.bytes.len() as u64));
+    }
+
     pub fn seal(&self) {
         self.change(|life| (life.readable, life.is_whole) = (self.bytes.len() as u64, true));
     }

@@ -5,6 +5,7 @@
 pub mod block;
 pub mod host;
 pub mod net;
+pub mod raw;
 
 use std::time::Duration;
 
@@ -34,6 +35,16 @@ pub fn bytes_of(key: &Key, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     random.fill(&mut bytes);
     bytes
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(SOON, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "never came to pass: {what}");
 }
 
 /// Each test on both networks; the one in memory has a clock that runs ahead when all wait.
