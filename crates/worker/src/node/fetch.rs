@@ -132,7 +132,10 @@ impl Fetches {
             (Sighting::Growing, At::Nowhere) => fetch.at = At::Here,
             // Who glances hears at once that the others are waiting.
             (_, At::Enrolled(_)) => self.settle_glances(key, moves),
-            (Sighting::Absent, At::Nowhere | At::Here | At::Resting(_)) => self.step(key, sight, moves),
+            (Sighting::Absent, At::Nowhere | At::Here | At::Resting(_)) => {
+                self.leave(&key, moves);
+                self.step(key, sight, moves);
+            }
             _ => {}
         }
     }
@@ -212,10 +215,11 @@ impl Fetches {
         }
     }
 
-    /// This worker waits for `key` under `ticket`.
-    pub(super) fn enrolled(&mut self, key: &Key, ticket: Ticket) {
-        if let Some(fetch) = self.by_key.get_mut(key) {
-            fetch.at = At::Enrolled(Some(ticket));
+    /// This worker waits for `key` under `ticket`, if that is still wanted.
+    pub(super) fn enrolled(&mut self, key: &Key, ticket: Ticket, moves: &mut Vec<Move>) {
+        match self.by_key.get_mut(key).map(|fetch| &mut fetch.at) {
+            Some(At::Enrolled(under @ None)) => *under = Some(ticket),
+            _ => moves.push(Move::Strike(ticket)),
         }
     }
 

@@ -16,6 +16,8 @@ mod carry;
 mod fetch;
 mod look;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod tend;
 
 use std::collections::BTreeMap;
@@ -244,6 +246,12 @@ impl Node {
         self.fabric.accept(link, Vec::new());
     }
 
+    /// How many wait for a key to appear in this worker's directory.
+    #[cfg(test)]
+    fn tickets(&self) -> usize {
+        self.state.lock().tickets.len()
+    }
+
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = self.tasks.lock().as_mut() {
             while tasks.try_join_next().is_some() {}
@@ -300,7 +308,7 @@ impl State {
             Enrolment::Held(holder) => self.appeared_to_me(me, &key, holder, moves),
             Enrolment::Waiting => {
                 self.tickets.insert(ticket, Waiter { key, who: Who::Me });
-                self.fetches.enrolled(&key, ticket);
+                self.fetches.enrolled(&key, ticket, moves);
             }
             Enrolment::Refused => self.fetches.rest(&key, moves),
         }

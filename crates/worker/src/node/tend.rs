@@ -24,6 +24,7 @@ pub(super) async fn tend(node: Weak<Node>) {
         let Some(node) = node.upgrade() else { return };
         let due = node.state.lock().fetches.next_due().map_or(period, |due| due.min(period));
         tokio::select! {
+            biased;
             () = sleep_until(due) => {}
             () = node.hurry.notified() => {}
         }
