@@ -30,7 +30,7 @@ const WAIT_AT_OWNER: Duration = Duration::from_secs(30);
 /// Before something that failed is tried again, and what was missed is asked for again.
 const REST: Duration = Duration::from_millis(50);
 
-/// Whoever does not wait gets no more attempts than this.
+/// Whoever does not wait gets no more attempts than this; whoever does, a rest after as many.
 const MOST_ATTEMPTS: u32 = 4;
 
 /// For how long a session wants a key.
@@ -287,8 +287,8 @@ impl Fetches {
     fn step(&mut self, key: Key, sight: &Sight<'_>, moves: &mut Vec<Move>) {
         let Some(fetch) = self.by_key.get_mut(&key) else { return };
         fetch.attempts += 1;
-        if fetch.waiting == 0 && fetch.attempts > MOST_ATTEMPTS {
-            return self.settle(key, moves);
+        if fetch.attempts > MOST_ATTEMPTS {
+            return self.rest(&key, moves);
         }
         let but = fetch.but;
         match owner(sight.members, &key).map(|member| member.run) {
@@ -329,6 +329,9 @@ impl Fetches {
         let Some(fetch) = self.by_key.get_mut(key) else { return };
         if fetch.waiting == 0 && fetch.attempts >= MOST_ATTEMPTS {
             return self.settle(*key, moves);
+        }
+        if fetch.waiting > 0 {
+            fetch.attempts = 0;
         }
         let until = Instant::now() + REST;
         fetch.at = At::Resting(until);

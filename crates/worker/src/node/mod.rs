@@ -39,6 +39,7 @@ pub(crate) use announce::Change;
 use announce::Changes;
 use fetch::{Fetches, Move, Sight};
 pub(crate) use fetch::{Interest, Sighting};
+use tend::Settling;
 
 /// This worker as a part of its cluster.
 pub(crate) struct Node {
@@ -60,8 +61,8 @@ struct State {
     fetches: Fetches,
     tickets: BTreeMap<Ticket, Waiter>,
     next_ticket: u64,
-    /// When the directory may forget what the last change of members has made others'.
-    retain_at: Option<Instant>,
+    /// What is still to be done about the last change of members.
+    settling: Settling,
 }
 
 /// Who waits for a key to appear in the directory.
@@ -99,7 +100,7 @@ impl Node {
                     fetches: Fetches::default(),
                     tickets: BTreeMap::new(),
                     next_ticket: 1,
-                    retain_at: None,
+                    settling: Settling::default(),
                 }),
                 changes: Changes::default(),
                 hurry: Notify::new(),
@@ -152,7 +153,7 @@ impl Node {
             if state.members == members {
                 return;
             }
-            state.retain_at = Some(Instant::now() + tend::SETTLED_AFTER);
+            state.settling = Settling::from(Instant::now());
             std::mem::replace(&mut state.members, members.clone())
         };
         tracing::info!(members = members.len(), "the members of the cluster have changed");

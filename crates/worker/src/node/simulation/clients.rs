@@ -1,7 +1,8 @@
 //! [`Clients`]: those who put, grow, read, forward and delete blocks, as sessions would for them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chariot_pool::{CreateRecord, GrantAsk, PinWhat, PutRecord, SlotId, Teller};
@@ -32,10 +33,17 @@ fn name(number: usize) -> String {
 }
 
 /// What a block holds, by its name: up to a third of an arena.
-pub(super) fn content(name: &str) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(name.bytes().fold(7, |sum: u64, byte| sum * 31 + u64::from(byte)));
-    let len = random.usize(..80_000);
-    std::iter::repeat_with(|| random.u8(..)).take(len).collect()
+pub(super) fn content(name: &str) -> &'static [u8] {
+    static CONTENTS: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut content = || {
+            let mut bytes = vec![0; random.usize(..80_000)];
+            random.fill(&mut bytes);
+            bytes
+        };
+        names().map(|name| (name, content())).collect()
+    });
+    &CONTENTS[name]
 }
 
 /// Clients at work.
@@ -85,8 +93,8 @@ impl Client {
         let Some(host) = self.places.at(self.random.usize(..PLACES)) else { return };
         let key = Key::of_name(name.as_bytes());
         match self.random.u32(..10) {
-            0 | 1 => put(&host, &key, &content(&name)),
-            2 => self.grow(&host, &key, &content(&name)).await,
+            0 | 1 => put(&host, &key, content(&name)),
+            2 => self.grow(&host, &key, content(&name)).await,
             3 => drop(host.shared.change(|state| state.pool.delete(&key, std::time::Instant::now()))),
             4 => {
                 if let Some(to) = self.places.at(self.random.usize(..PLACES)) {
