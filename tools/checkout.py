@@ -8,6 +8,7 @@ TARGET = ROOT / "target"
 LOGS = GENERATED / "logs"
 STAMPS = GENERATED / "stamps"
 WHEELS = GENERATED / "wheels"
+ETCD = GENERATED / "etcd"
 TINY_MODEL = GENERATED / "models" / "tiny"
 HYBRID_MODEL = GENERATED / "models" / "hybrid"
 

@@ -1,5 +1,6 @@
 """Programs from the distribution's packages, unpacked under .dev/ without being installed."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,16 @@ def unpack(package: str, *libraries: str) -> Path:
     downloads = GENERATED / "downloads" / package
     shutil.rmtree(downloads, ignore_errors=True)
     downloads.mkdir(parents=True)
+    download = ["apt-get", "download", package, *libraries]
     try:
-        step.run(["apt-get", "download", package, *libraries], f"download-{package}", directory=downloads)
+        try:
+            step.run(download, f"download-{package}", directory=downloads)
+        except Failure:
+            if os.geteuid() != 0:
+                raise
+            # A fresh machine has no lists of packages, or old ones.
+            step.run(["apt-get", "update"], f"lists-{package}")
+            step.run(download, f"download-{package}", directory=downloads)
     except Failure as failure:
         hint = f"run `apt-get update`, or install `{package}` by hand"
         raise Failure(f"cannot download `{package}`: {failure}", hint) from failure

@@ -1,6 +1,7 @@
 """`./dev test`: every check there is, cheapest first."""
 
 from tools import architecture, audit, checks, step
+from tools.etcd import ensure_etcd
 from tools.vllm_environment import ensure_model, ensure_vllm
 from tools.wheel import ensure_wheel
 
@@ -10,6 +11,7 @@ def run_all(steps: step.Steps, *, with_vllm: bool, fuzz_seconds: int) -> None:
     # First, since lints of the Python package need the packages that it imports.
     have_vllm = with_vllm and steps.take("vLLM environment", ensure_vllm)
     lint(steps, with_types=have_vllm)
+    steps.take("etcd", ensure_etcd)
     steps.take("rust tests", checks.rust_tests)
     steps.take("rust model", checks.rust_model)
     steps.take("fuzz", lambda: checks.fuzz(fuzz_seconds))

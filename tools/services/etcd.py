@@ -5,7 +5,7 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-from tools.etcd import ensure_etcd
+from tools.etcd import etcd_program
 from tools.services.node import Node
 from tools.services.service import Service, answers
 
@@ -35,7 +35,7 @@ def start_etcd(node: Node, logs: Path, *, outlives_parent: bool = False) -> Etcd
     service = Service(
         "etcd",
         node.inside([
-            ensure_etcd(),
+            etcd_program(),
             "--name", "chariot",
             "--data-dir", data,
             "--listen-client-urls", client,
