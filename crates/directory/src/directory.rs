@@ -138,16 +138,14 @@ impl Directory {
         }
     }
 
-    /// Forgets holders and askers that are not among `members`, and the keys that others of them own. Calls for
+    /// Forgets the keys that other `members` own. Holders and askers go by [`Directory::forget`] alone, with their
+    /// connection: whoever has one is there, whether or not this worker has heard of it by another way. Calls for
     /// [`Directory::sweep`].
     ///
     /// To be called once the members have stood for some seconds: a holder that learns of a change first announces by
     /// it, and this worker, by the members it still knows, would forget what it was just told.
     pub fn retain(&mut self, members: &[Member]) {
-        let members: Vec<RunId> = members.iter().map(|member| member.run).collect();
-        let known: Vec<RunId> = self.holders.runs().chain(self.waits.askers()).collect();
-        known.into_iter().filter(|run| !members.contains(run)).for_each(|run| self.forget(run));
-        self.members = Some(members);
+        self.members = Some(members.iter().map(|member| member.run).collect());
         self.round.left = Table::SHARDS;
     }
 

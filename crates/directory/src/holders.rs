@@ -71,11 +71,6 @@ impl Holders {
         self.free.append(&mut self.gone);
     }
 
-    /// Everyone with a seat.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = RunId> {
-        self.seats.keys().copied()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.seats.len()
     }

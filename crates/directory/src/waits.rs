@@ -38,11 +38,6 @@ impl Waits {
         self.by_asker.get(&asker).map_or(0, BTreeSet::len)
     }
 
-    /// Everyone who waits for something.
-    pub(crate) fn askers(&self) -> impl Iterator<Item = RunId> {
-        self.by_asker.keys().copied()
-    }
-
     pub(crate) fn add(&mut self, asker: RunId, ticket: Ticket, key: Key) {
         self.by_key.insert((key, asker, ticket));
         self.by_asker.entry(asker).or_default().insert((ticket, key));

@@ -132,7 +132,6 @@ impl Run {
             Step::Strike { asker, ticket } => self.waits.retain(|(of, under, _)| (of, under) != (asker, ticket)),
             Step::Forget { run } => self.forget(*run),
             Step::Retain { members } => {
-                (0..RUNS).filter(|run| !members.contains(run)).for_each(|run| self.forget(run));
                 self.members = Some(members_of(members));
                 let record = |key| if self.is_mine(key) { Record::Known } else { Record::Fading };
                 self.records = self.records.keys().map(|pair| (*pair, record(pair.0))).collect();

@@ -49,6 +49,11 @@ impl Node {
         self.look_through(move |members, key| owner(members, key).is_some_and(|owner| owner.run == to));
     }
 
+    /// Tells everything to its owner, whether or not that knows it.
+    pub(super) fn announce_everything(self: &Arc<Self>) {
+        self.look_through(|_, _| true);
+    }
+
     /// Tells everything that has another owner now than among the members `before`.
     pub(super) fn announce_moved(self: &Arc<Self>, before: Arc<[Member]>) {
         self.look_through(move |members, key| {

@@ -30,7 +30,7 @@ const WAIT_AT_OWNER: Duration = Duration::from_secs(30);
 /// Before something that failed is tried again, and what was missed is asked for again.
 const REST: Duration = Duration::from_millis(50);
 
-/// Whoever does not wait gets no more attempts than this.
+/// Whoever does not wait gets no more attempts than this; whoever does, a rest after as many.
 const MOST_ATTEMPTS: u32 = 4;
 
 /// For how long a session wants a key.
@@ -132,7 +132,10 @@ impl Fetches {
             (Sighting::Growing, At::Nowhere) => fetch.at = At::Here,
             // Who glances hears at once that the others are waiting.
             (_, At::Enrolled(_)) => self.settle_glances(key, moves),
-            (Sighting::Absent, At::Nowhere | At::Here | At::Resting(_)) => self.step(key, sight, moves),
+            (Sighting::Absent, At::Nowhere | At::Here | At::Resting(_)) => {
+                self.leave(&key, moves);
+                self.step(key, sight, moves);
+            }
             _ => {}
         }
     }
@@ -212,10 +215,11 @@ impl Fetches {
         }
     }
 
-    /// This worker waits for `key` under `ticket`.
-    pub(super) fn enrolled(&mut self, key: &Key, ticket: Ticket) {
-        if let Some(fetch) = self.by_key.get_mut(key) {
-            fetch.at = At::Enrolled(Some(ticket));
+    /// This worker waits for `key` under `ticket`, if that is still wanted.
+    pub(super) fn enrolled(&mut self, key: &Key, ticket: Ticket, moves: &mut Vec<Move>) {
+        match self.by_key.get_mut(key).map(|fetch| &mut fetch.at) {
+            Some(At::Enrolled(under @ None)) => *under = Some(ticket),
+            _ => moves.push(Move::Strike(ticket)),
         }
     }
 
@@ -283,8 +287,8 @@ impl Fetches {
     fn step(&mut self, key: Key, sight: &Sight<'_>, moves: &mut Vec<Move>) {
         let Some(fetch) = self.by_key.get_mut(&key) else { return };
         fetch.attempts += 1;
-        if fetch.waiting == 0 && fetch.attempts > MOST_ATTEMPTS {
-            return self.settle(key, moves);
+        if fetch.attempts > MOST_ATTEMPTS {
+            return self.rest(&key, moves);
         }
         let but = fetch.but;
         match owner(sight.members, &key).map(|member| member.run) {
@@ -325,6 +329,9 @@ impl Fetches {
         let Some(fetch) = self.by_key.get_mut(key) else { return };
         if fetch.waiting == 0 && fetch.attempts >= MOST_ATTEMPTS {
             return self.settle(*key, moves);
+        }
+        if fetch.waiting > 0 {
+            fetch.attempts = 0;
         }
         let until = Instant::now() + REST;
         fetch.at = At::Resting(until);

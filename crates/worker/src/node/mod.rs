@@ -16,6 +16,8 @@ mod carry;
 mod fetch;
 mod look;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod tend;
 
 use std::collections::BTreeMap;
@@ -37,6 +39,7 @@ pub(crate) use announce::Change;
 use announce::Changes;
 use fetch::{Fetches, Move, Sight};
 pub(crate) use fetch::{Interest, Sighting};
+use tend::Settling;
 
 /// This worker as a part of its cluster.
 pub(crate) struct Node {
@@ -58,8 +61,8 @@ struct State {
     fetches: Fetches,
     tickets: BTreeMap<Ticket, Waiter>,
     next_ticket: u64,
-    /// When the directory may forget what the last change of members has made others'.
-    retain_at: Option<Instant>,
+    /// What is still to be done about the last change of members.
+    settling: Settling,
 }
 
 /// Who waits for a key to appear in the directory.
@@ -97,7 +100,7 @@ impl Node {
                     fetches: Fetches::default(),
                     tickets: BTreeMap::new(),
                     next_ticket: 1,
-                    retain_at: None,
+                    settling: Settling::default(),
                 }),
                 changes: Changes::default(),
                 hurry: Notify::new(),
@@ -150,7 +153,7 @@ impl Node {
             if state.members == members {
                 return;
             }
-            state.retain_at = Some(Instant::now() + tend::SETTLED_AFTER);
+            state.settling = Settling::from(Instant::now());
             std::mem::replace(&mut state.members, members.clone())
         };
         tracing::info!(members = members.len(), "the members of the cluster have changed");
@@ -244,6 +247,12 @@ impl Node {
         self.fabric.accept(link, Vec::new());
     }
 
+    /// How many wait for a key to appear in this worker's directory.
+    #[cfg(test)]
+    fn tickets(&self) -> usize {
+        self.state.lock().tickets.len()
+    }
+
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = self.tasks.lock().as_mut() {
             while tasks.try_join_next().is_some() {}
@@ -300,7 +309,7 @@ impl State {
             Enrolment::Held(holder) => self.appeared_to_me(me, &key, holder, moves),
             Enrolment::Waiting => {
                 self.tickets.insert(ticket, Waiter { key, who: Who::Me });
-                self.fetches.enrolled(&key, ticket);
+                self.fetches.enrolled(&key, ticket, moves);
             }
             Enrolment::Refused => self.fetches.rest(&key, moves),
         }

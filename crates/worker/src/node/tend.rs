@@ -12,7 +12,25 @@ use super::{Node, Sight, State, Who};
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Members that have stood for this long are known to all: what they make others' can be forgotten.
-pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(5);
+const FORGET_AFTER: Duration = Duration::from_secs(5);
+
+/// When all have forgotten, everything is told once more: what was told to one who did not know the members yet may have
+/// been forgotten with the rest.
+const TELL_AFTER: Duration = Duration::from_secs(10);
+
+/// What is still to be done about the last change of members.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Settling {
+    forget_at: Option<Instant>,
+    tell_at: Option<Instant>,
+}
+
+impl Settling {
+    /// The members have changed at `now`.
+    pub(super) fn from(now: Instant) -> Self {
+        Self { forget_at: Some(now + FORGET_AFTER), tell_at: Some(now + TELL_AFTER) }
+    }
+}
 
 /// Steps of forgetting between two looks at what else is due.
 const SWEEPS: usize = 32;
@@ -24,6 +42,7 @@ pub(super) async fn tend(node: Weak<Node>) {
         let Some(node) = node.upgrade() else { return };
         let due = node.state.lock().fetches.next_due().map_or(period, |due| due.min(period));
         tokio::select! {
+            biased;
             () = sleep_until(due) => {}
             () = node.hurry.notified() => {}
         }
@@ -35,7 +54,7 @@ pub(super) async fn tend(node: Weak<Node>) {
         if now >= period {
             period = now + PERIOD;
             node.end_waits(now);
-            node.forget_what_moved(now);
+            node.settle(now);
         }
         node.sweep().await;
     }
@@ -59,12 +78,19 @@ impl Node {
         over.iter().for_each(chariot_fabric::Asker::miss);
     }
 
-    fn forget_what_moved(&self, now: Instant) {
-        let mut state = self.state.lock();
-        if state.retain_at.is_some_and(|at| at <= now) {
-            state.retain_at = None;
-            let members = state.members.clone();
-            state.directory.retain(&members);
+    /// Does what is due about the last change of members.
+    fn settle(self: &Arc<Self>, now: Instant) {
+        let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+        let is_told_again = {
+            let mut state = self.state.lock();
+            if is_due(&mut state.settling.forget_at) {
+                let members = state.members.clone();
+                state.directory.retain(&members);
+            }
+            is_due(&mut state.settling.tell_at)
+        };
+        if is_told_again {
+            self.announce_everything();
         }
     }
 
