@@ -176,6 +176,15 @@ impl Block {
         }
     }
 
+    /// Whether letting go of this is a store to memory and little else: neither does a connection end with it, nor is
+    /// memory given back.
+    pub fn is_let_go_of_quickly(&self) -> bool {
+        match &self.inner.pin {
+            Pin::Shared(_) => Arc::strong_count(&self.inner.connection) > 1,
+            Pin::Own | Pin::Asked(_) => false,
+        }
+    }
+
     /// Whether the bytes are still protected. `false` once the connection that pinned the block has ended, or the
     /// worker took the pin away because it was in the way of others for too long: bytes read since may be another
     /// block's. To be asked after the bytes were used or copied.

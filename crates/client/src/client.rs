@@ -13,7 +13,7 @@ use chariot_wire::{
 
 use crate::connection::{Connection, Payload};
 use crate::copy::copy_into_shared_memory;
-use crate::glance;
+use crate::glance::{self, IfMissing};
 use crate::keeper::Link;
 use crate::question::Question;
 use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingExists, PendingGet, PendingPrefix, Room, Wait};
@@ -95,6 +95,13 @@ impl Client {
         self.start_exists(keys)?.wait()
     }
 
+    /// Which of `keys` are there, whole, as far as this client sees by itself: without a message or a system call. `None`
+    /// when only the worker knows, or it is not on this host.
+    pub fn exists_at_a_glance(&self, keys: &[Key]) -> Result<Option<Vec<bool>>, ClientError> {
+        check_batch(keys.len())?;
+        Ok(glance::exists(&*self.connection()?, keys))
+    }
+
     /// Asks which of `keys` are there, whole, to be told later.
     pub fn start_exists(&self, keys: &[Key]) -> Result<PendingExists, ClientError> {
         check_batch(keys.len())?;
@@ -112,6 +119,13 @@ impl Client {
     /// How many of `keys` are there, from the first on and without a gap.
     pub fn longest_prefix(&self, keys: &[Key]) -> Result<Prefix, ClientError> {
         self.start_longest_prefix(keys)?.wait()
+    }
+
+    /// How many of `keys` are there, from the first on and without a gap, as far as this client sees by itself: without a
+    /// message or a system call. `None` when only the worker knows, or it is not on this host.
+    pub fn longest_prefix_at_a_glance(&self, keys: &[Key]) -> Result<Option<Prefix>, ClientError> {
+        check_batch(keys.len())?;
+        Ok(glance::longest_prefix(&*self.connection()?, keys))
     }
 
     /// Asks how many of `keys` are there, from the first on and without a gap, to be told later: for those who must not
@@ -199,6 +213,14 @@ impl Client {
     /// Pins whole blocks: one entry a key, `None` for a miss.
     pub fn get(&self, keys: &[Key], wait: Wait) -> Result<Vec<Option<Block>>, ClientError> {
         self.start(GetWhat::Sealed, keys, wait)?.wait()
+    }
+
+    /// Pins whole blocks, as far as this client sees by itself: without a message or a system call. `None` when only the
+    /// worker knows of one of them, or it is not on this host.
+    pub fn get_at_a_glance(&self, keys: &[Key]) -> Result<Option<Vec<Option<Block>>>, ClientError> {
+        check_batch(keys.len())?;
+        let glance = glance::get(&self.connection()?, GetWhat::Sealed, keys, IfMissing::Miss);
+        Ok(glance.unsure.is_empty().then_some(glance.blocks))
     }
 
     /// Pins blocks that may still grow: one entry a key, `None` for a miss.

@@ -21,6 +21,7 @@ over_both_transports! {
     a_get_waits_for_a_block_that_comes_later
     a_get_waits_for_a_block_to_be_sealed
     a_get_gives_up_at_its_deadline_with_what_there_is
+    what_a_glance_shows_is_what_the_worker_says
     a_started_get_is_collected_later_or_cancelled
     a_started_question_is_answered_later_or_cancelled
     deleted_blocks_are_gone_and_pinned_bytes_stay
@@ -191,6 +192,27 @@ fn a_get_waits_for_a_block_to_be_sealed(transport: Transport) {
     growing.seal().unwrap();
     eventually("the get is ready", || pending.is_ready());
     assert_eq!(pending.wait().unwrap()[0].as_ref().unwrap().bytes(), b"abcd");
+}
+
+fn what_a_glance_shows_is_what_the_worker_says(transport: Transport) {
+    let worker = TestWorker::start(16 << 20);
+    let client = worker.client(transport);
+    put(&client, "there", b"bytes");
+    let growing = client
+        .reserve(&[Reserve { key: key("growing"), parent: None, len: 4, time_to_live: None }], Room::Now)
+        .unwrap();
+    client.flush().unwrap();
+    let keys = ["there", "growing", "missing"].map(key);
+    let seen = client.exists_at_a_glance(&keys).unwrap();
+    assert_eq!(seen, client.is_local().then_some(vec![true, false, false]));
+    let prefix = client.longest_prefix_at_a_glance(&keys).unwrap();
+    assert_eq!(prefix, client.is_local().then_some(Prefix { sealed: 1, present: 2 }));
+    let got = client.get_at_a_glance(&keys).unwrap();
+    let found = got.map(|blocks| blocks.iter().map(Option::is_some).collect::<Vec<_>>());
+    assert_eq!(found, client.is_local().then_some(vec![true, false, false]));
+    drop(growing);
+    // What this client has told the worker and the worker may not have done yet is not to be seen.
+    assert_eq!(client.exists_at_a_glance(&keys[1..]).unwrap(), None);
 }
 
 fn a_get_gives_up_at_its_deadline_with_what_there_is(transport: Transport) {

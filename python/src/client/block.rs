@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView};
 use super::deadline;
 use super::error;
 use super::key::Key;
-use super::process::OfProcess;
+use super::process::{Holding, OfProcess};
 use super::view::{self, Access, Memory};
 
 /// A block of the worker's memory, pinned for as long as this object, or any view of it, lives.
@@ -29,6 +29,12 @@ pub(crate) struct Block {
     views: AtomicUsize,
 }
 
+impl Holding for Mutex<Option<chariot_client::Block>> {
+    fn is_let_go_of_quickly(&self) -> bool {
+        self.lock().as_ref().is_none_or(chariot_client::Block::is_let_go_of_quickly)
+    }
+}
+
 impl Block {
     pub(crate) fn new(block: chariot_client::Block) -> Self {
         Self { pin: OfProcess::new(Mutex::new(Some(block))), views: AtomicUsize::new(0) }
@@ -41,6 +47,17 @@ impl Block {
     fn memory(block: &chariot_client::Block) -> Memory {
         let bytes = block.bytes();
         Memory { start: bytes.as_ptr().cast_mut(), len: bytes.len(), access: Access::ReadOnly }
+    }
+}
+
+/// From this many bytes on a copy takes long enough for others to use the interpreter meanwhile.
+const LONG_COPY: usize = 64 << 10;
+
+fn copy_bytes(py: Python<'_>, target: &mut [u8], source: &[u8]) {
+    if source.len() < LONG_COPY {
+        target.copy_from_slice(source);
+    } else {
+        py.detach(|| target.copy_from_slice(source));
     }
 }
 
@@ -83,7 +100,7 @@ impl Block {
         Ok(self.block()?.is_intact())
     }
 
-    /// A copy of the readable bytes, made without holding the interpreter.
+    /// A copy of the readable bytes; of many, made without holding the interpreter.
     fn tobytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let block = self.block()?;
         let source = block.bytes();
@@ -97,12 +114,12 @@ impl Block {
             let start = ffi::PyBytes_AsString(copy.as_ptr()).cast::<u8>();
             std::slice::from_raw_parts_mut(start, source.len())
         };
-        py.detach(|| target.copy_from_slice(source));
+        copy_bytes(py, target, source);
         if block.is_intact() { Ok(copy) } else { Err(error::lost_pin()) }
     }
 
-    /// Copies the readable bytes to the front of a writable buffer, without holding the interpreter; returns their
-    /// number.
+    /// Copies the readable bytes to the front of a writable buffer, many of them without holding the interpreter; returns
+    /// their number.
     #[pyo3(signature = (buffer, /))]
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let block = self.block()?;
@@ -112,7 +129,7 @@ impl Block {
         let Some(target) = output.get_mut(..source.len()) else {
             return Err(PyValueError::new_err(format!("the buffer has {room} bytes, the block {}", source.len())));
         };
-        py.detach(|| target.copy_from_slice(source));
+        copy_bytes(py, target, source);
         if block.is_intact() { Ok(source.len()) } else { Err(error::lost_pin()) }
     }
 

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyMemoryView};
 use super::buffer::Input;
 use super::error;
 use super::key::Key;
-use super::process::OfProcess;
+use super::process::{Holding, OfProcess};
 use super::view::{self, Access, Memory};
 
 /// A block that its writer is filling: a writable buffer of its whole length until it is sealed.
@@ -41,6 +41,8 @@ enum Writer {
     },
     Gone,
 }
+
+impl Holding for Mutex<State> {}
 
 impl GrowingBlock {
     pub(crate) fn new(block: chariot_client::GrowingBlock) -> Self {

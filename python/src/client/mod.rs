@@ -29,7 +29,7 @@ use self::growing::GrowingBlock;
 use self::key::{Key, key, keys};
 use self::pending::{Pending, Shape};
 use self::prefix::Prefix;
-use self::process::OfProcess;
+use self::process::{Holding, OfProcess};
 
 /// Adds the client's classes to `module`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -59,6 +59,11 @@ pub(crate) struct Client {
     connection: OfProcess<Mutex<Option<chariot_client::Client>>>,
 }
 
+/// More keys than this take longer to be looked up than it takes to hand the interpreter over.
+const KEYS_AT_A_GLANCE: usize = 1024;
+
+impl Holding for Mutex<Option<chariot_client::Client>> {}
+
 impl Client {
     fn new(address: WorkerAddress, connection: chariot_client::Client) -> Self {
         Self { address, connection: OfProcess::new(Mutex::new(Some(connection))) }
@@ -76,6 +81,24 @@ impl Client {
     ) -> PyResult<T> {
         let connection = self.connection()?;
         py.detach(|| call(&connection)).map_err(error::to_python)
+    }
+
+    /// Runs a call about `keys`: attached, if `glance` has the answer, which takes less time than to hand the interpreter
+    /// over and to wait for it; else `ask`, detached.
+    fn look_or_ask<T: Send>(
+        &self,
+        py: Python<'_>,
+        keys: &[chariot_types::Key],
+        glance: impl FnOnce(&chariot_client::Client, &[chariot_types::Key]) -> Result<Option<T>, ClientError>,
+        ask: impl FnOnce(&chariot_client::Client, &[chariot_types::Key]) -> Result<T, ClientError> + Send,
+    ) -> PyResult<T> {
+        let connection = self.connection()?;
+        if keys.len() <= KEYS_AT_A_GLANCE
+            && let Some(seen) = glance(&connection, keys).map_err(error::to_python)?
+        {
+            return Ok(seen);
+        }
+        py.detach(|| ask(&connection, keys)).map_err(error::to_python)
     }
 
     /// Runs a call that needs room in the pool, for at most `timeout` seconds.
@@ -108,7 +131,8 @@ impl Client {
     /// Gets `keys`, waiting for at most `timeout` seconds.
     fn get_blocks(&self, py: Python<'_>, keys: &[chariot_types::Key], timeout: f64) -> PyResult<Vec<Option<Block>>> {
         let blocks = if timeout == 0.0 {
-            self.call(py, |connection| connection.get(keys, Wait::No))?
+            let get = |client: &chariot_client::Client, keys: &_| client.get(keys, Wait::No);
+            self.look_or_ask(py, keys, chariot_client::Client::get_at_a_glance, get)?
         } else {
             let mut pending = Some(self.start_get(py, keys, timeout)?);
             // The request brings its own deadline; this one is only there to lie behind it.
@@ -356,7 +380,7 @@ impl Client {
     /// Whether the block `key` is there, complete.
     #[pyo3(signature = (key, /))]
     fn exists(&self, py: Python<'_>, #[pyo3(from_py_with = key)] key: chariot_types::Key) -> PyResult<bool> {
-        Ok(self.call(py, |connection| connection.exists(&[key]))?.first().copied().unwrap_or_default())
+        Ok(self.exists_many(py, vec![key])?.first().copied().unwrap_or_default())
     }
 
     /// Whether the blocks of many keys are there, complete.
@@ -366,7 +390,7 @@ impl Client {
         py: Python<'_>,
         #[pyo3(from_py_with = keys)] keys: Vec<chariot_types::Key>,
     ) -> PyResult<Vec<bool>> {
-        self.call(py, |connection| connection.exists(&keys))
+        self.look_or_ask(py, &keys, chariot_client::Client::exists_at_a_glance, chariot_client::Client::exists)
     }
 
     /// How many of the keys, from the first on and without a gap, have blocks.
@@ -376,7 +400,8 @@ impl Client {
         py: Python<'_>,
         #[pyo3(from_py_with = keys)] keys: Vec<chariot_types::Key>,
     ) -> PyResult<Prefix> {
-        self.call(py, |connection| connection.longest_prefix(&keys)).map(Prefix::new)
+        let glance = chariot_client::Client::longest_prefix_at_a_glance;
+        self.look_or_ask(py, &keys, glance, chariot_client::Client::longest_prefix).map(Prefix::new)
     }
 
     /// Deletes the block `key`; whether it was there. Those who read it keep what they have.

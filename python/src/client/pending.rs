@@ -14,7 +14,7 @@ use pyo3::sync::PyOnceLock;
 use super::block::Block;
 use super::deadline::{self, LONGEST_WAIT, SLICE};
 use super::error;
-use super::process::OfProcess;
+use super::process::{Holding, OfProcess};
 
 /// What a get's answer looks like in Python.
 #[derive(Clone, Copy)]
@@ -49,6 +49,8 @@ enum Get {
     /// Handed on, or cancelled.
     Taken,
 }
+
+impl Holding for Arc<Shared> {}
 
 impl Shared {
     /// Waits for the answer; whether there is no more to wait for.

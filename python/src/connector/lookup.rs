@@ -20,6 +20,9 @@ use crate::chain::{Shard, key_of};
 /// Keys in one call of the client.
 const MAX_BATCH: usize = 1 << 16;
 
+/// More keys than this take longer to be looked up than it takes to hand the interpreter over.
+const KEYS_AT_A_GLANCE: usize = 4096;
+
 /// Asks the data worker which blocks can be loaded.
 ///
 /// `shards` holds, by group, the descriptions of the shards that make up a block of that group (one a rank): a block
@@ -41,13 +44,13 @@ impl Lookup {
     /// Asks how many of `blocks`, each `(group, key)`, are there from the first on, whole or still being written.
     fn prefix(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<PrefixQuestion> {
         let keys = self.keys(&blocks)?;
-        py.detach(|| PrefixQuestion::ask(&self.client, keys)).map_err(to_connection_error)
+        Self::begin(py, keys.keys.len(), || PrefixQuestion::ask(&self.client, keys))
     }
 
     /// Asks which of `blocks`, each `(group, key)`, are there whole.
     fn exist(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<ExistQuestion> {
         let keys = self.keys(&blocks)?;
-        py.detach(|| ExistQuestion::ask(&self.client, keys)).map_err(to_connection_error)
+        Self::begin(py, keys.keys.len(), || ExistQuestion::ask(&self.client, keys))
     }
 }
 
@@ -59,6 +62,13 @@ struct BlockKeys {
 }
 
 impl Lookup {
+    /// Looks the keys up, or asks for them. The scheduler's thread keeps the interpreter for what takes less time than to
+    /// get it back from another thread.
+    fn begin<T: Send>(py: Python<'_>, keys: usize, ask: impl FnOnce() -> Result<T, ClientError> + Send) -> PyResult<T> {
+        let begun = if keys <= KEYS_AT_A_GLANCE { ask() } else { py.detach(ask) };
+        begun.map_err(to_connection_error)
+    }
+
     fn keys(&self, blocks: &[(usize, PyBackedBytes)]) -> PyResult<BlockKeys> {
         let mut keys = Vec::with_capacity(blocks.len());
         let mut ends = Vec::with_capacity(blocks.len());
