@@ -34,6 +34,7 @@ DEMO_LOGS = LOGS / "demo"
 class Deployment:
     """Everything that runs, ready to answer."""
 
+    nodes: int
     worker: DataWorker
     """The one that decode loads from."""
     prefill: Service
@@ -86,7 +87,7 @@ def start_deployment(cleanup: ExitStack, nodes: int, *, outlives_parent: bool) -
     proxy.wait_healthy(30)
     step.note(f"proxy answers at {proxy.url}")
     cleanup.callback(step.say, "stopping everything")
-    return Deployment(behind.worker, prefill, decode, proxy, plain)
+    return Deployment(nodes, behind.worker, prefill, decode, proxy, plain)
 
 
 def engine(node: Node, preferred_port: int) -> VllmOptions:

@@ -26,7 +26,7 @@ COUNTERS = {
 
 
 TIMES = {
-    "last_computed": "When the model had computed the last layer of the last step that saved.",
+    "last_computed": "When the model had computed the KV cache of the last layer of the last step that saved.",
     "last_loaded": "When the last load ended.",
 }
 """What is remembered as seconds since 1970. Each is the metric `vllm:chariot_<name>_timestamp_seconds`.

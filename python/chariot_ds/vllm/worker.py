@@ -70,6 +70,7 @@ class Worker:
         self._failed_blocks: set[int] = set()
         self._results = TransferResults()
         self._stats = ChariotStats()
+        self._computed_at = 0.0
         self._troubles: set[str] = set()
         """What was complained about and has not gone well since."""
 
@@ -138,19 +139,21 @@ class Worker:
         if self._save is None or not self._is_layerwise or self._saver is None:
             return
         if (place := self._layers.get(layer_name)) is not None:
+            self._computed_at = time.time()
             self._save.layer_computed(*place, self._saver.layer_ready)
 
     def finish_save(self) -> None:
         """Returns when all of the step's blocks can be found by others."""
         if self._save is None or self._saver is None:
             return
-        computed_at = time.time()
+        if not self._is_layerwise:
+            self._computed_at = time.time()
         save, self._save = self._save, None
         save.all_computed(self._saver.layer_ready)
         report = self._saver.finish()
         if report is None:
             return
-        self._stats.note("last_computed", computed_at)
+        self._stats.note("last_computed", self._computed_at)
         self._stats.add("saved_blocks", report.saved)
         self._stats.add("saved_bytes", report.bytes)
         self._stats.add("present_blocks", report.present)
