@@ -116,6 +116,15 @@ impl Client {
         })
     }
 
+    /// Which of `keys` this worker is seen to hold itself, whole: one entry a key. For those who would write them: it costs
+    /// no message to a client on the worker's host, whatever other workers of the cluster hold. A block that has just
+    /// become whole may not be seen yet, and over TCP others' blocks count as well.
+    pub fn holds(&self, keys: &[Key]) -> Result<Vec<bool>, ClientError> {
+        check_batch(keys.len())?;
+        let connection = self.connection()?;
+        glance::holds(&connection, keys).map_or_else(|| self.exists(keys), Ok)
+    }
+
     /// How many of `keys` are there, from the first on and without a gap.
     pub fn longest_prefix(&self, keys: &[Key]) -> Result<Prefix, ClientError> {
         self.start_longest_prefix(keys)?.wait()

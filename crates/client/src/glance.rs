@@ -46,6 +46,13 @@ pub(crate) fn exists(connection: &Connection, keys: &[Key]) -> Option<Vec<bool>>
     keys.iter().map(is_whole).collect()
 }
 
+/// Which of `keys` are shown whole, here; `None` when nothing is shown to this client.
+pub(crate) fn holds(connection: &Connection, keys: &[Key]) -> Option<Vec<bool>> {
+    let (local, _) = sight(connection)?;
+    let is_whole = |key| matches!(local.find(key), Found::Listed(listing) if listing.sealed);
+    Some(keys.iter().map(is_whole).collect())
+}
+
 /// How many leading `keys` are there; `None` when the worker must be asked.
 pub(crate) fn longest_prefix(connection: &Connection, keys: &[Key]) -> Option<Prefix> {
     let (local, is_settled) = sight(connection)?;

@@ -72,6 +72,7 @@ over_both_transports! {
     a_growing_block_is_followed_from_another_worker
     what_nobody_has_is_a_miss_at_once
     existence_and_prefixes_are_known_across_workers
+    a_writer_sees_what_its_own_worker_holds
     a_deleted_block_is_gone_everywhere
     a_copy_survives_its_source
     a_block_that_is_forwarded_is_there_before_anyone_asks
@@ -159,6 +160,18 @@ fn existence_and_prefixes_are_known_across_workers(transport: Transport) {
         let exists = client.exists(&keys).unwrap();
         assert!(exists[..20].iter().all(|exists| *exists) && exists[20..].iter().all(|exists| !exists), "{exists:?}");
     }
+}
+
+fn a_writer_sees_what_its_own_worker_holds(transport: Transport) {
+    let cluster = Cluster::of(2);
+    let clients = [cluster.client(0, transport), cluster.client(1, transport)];
+    put(&clients[0], "here", b"bytes");
+    put(&clients[1], "there", b"bytes");
+    clients.iter().for_each(|client| client.flush().unwrap());
+    let keys = ["here", "there", "nowhere"].map(key);
+    eventually("all is known", || clients[0].exists(&keys).unwrap() == [true, true, false]);
+    let others = transport == Transport::Tcp;
+    assert_eq!(clients[0].holds(&keys).unwrap(), [true, others, false]);
 }
 
 fn a_deleted_block_is_gone_everywhere(transport: Transport) {

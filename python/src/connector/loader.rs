@@ -1,8 +1,9 @@
 //! [`Loader`]: copies blocks of the data worker to an engine's pages while the engine does other things.
 //!
 //! A load is all blocks of one request. It is cut into pieces that threads copy side by side; blocks that still grow are
-//! followed, and what has arrived of them is copied layer by layer. Every load ends by its deadline, and says which of
-//! its pages do not hold what they should.
+//! followed, and what has arrived of them is copied layer by layer. However many pieces are followed, each is looked at
+//! again and again: a thread sleeps only when none of them has anything new. Every load ends by its deadline, and says
+//! which of its pages do not hold what they should.
 
 mod job;
 mod piece;
@@ -46,9 +47,14 @@ struct Desk {
     ended: Condvar,
 }
 
+/// How long a thread waits for the blocks of one piece to grow before it looks at others.
+const PATIENCE: Duration = Duration::from_millis(2);
+
 #[derive(Default)]
 struct State {
     tasks: VecDeque<Task>,
+    /// Pieces that were looked at since something grew or came, and had nothing new.
+    fruitless: usize,
     /// Loads that have begun and not ended.
     active: usize,
     reports: Vec<LoadReport>,
@@ -122,6 +128,7 @@ impl Loader {
             return Err(PyRuntimeError::new_err("the loader is closed"));
         }
         state.active += 1;
+        state.fruitless = 0;
         state.tasks.push_back(Task::Find(Arc::new(job)));
         drop(state);
         self.desk.work.notify_one();
@@ -218,15 +225,30 @@ impl Desk {
     }
 
     fn copy(&self, piece: Piece) {
-        match piece.copy(&self.client) {
+        let now = Instant::now();
+        let until = {
+            let state = self.state.lock();
+            if state.fruitless >= state.tasks.len() { now + PATIENCE } else { now }
+        };
+        match piece.copy(&self.client, until) {
             Progress::Ended(job) if job.piece_ended() => self.end_of(&job),
             Progress::Ended(_) => {}
-            Progress::Waiting(piece) => self.queue(vec![piece]),
+            Progress::Grown(piece) => self.queue(vec![piece]),
+            Progress::Waiting(piece) => {
+                let mut state = self.state.lock();
+                state.fruitless += 1;
+                state.tasks.push_back(Task::Copy(piece));
+                drop(state);
+                self.work.notify_one();
+            }
         }
     }
 
     fn queue(&self, pieces: Vec<Piece>) {
-        self.state.lock().tasks.extend(pieces.into_iter().map(Task::Copy));
+        let mut state = self.state.lock();
+        state.fruitless = 0;
+        state.tasks.extend(pieces.into_iter().map(Task::Copy));
+        drop(state);
         self.work.notify_all();
     }
 

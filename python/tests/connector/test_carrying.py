@@ -132,6 +132,25 @@ def test_a_layer_is_loaded_while_the_next_is_computed(pair: Pair) -> None:
     assert same(source, ids, target, ids)
 
 
+def test_more_loads_than_threads_are_followed_layer_by_layer(pair: Pair) -> None:
+    source, names = make_cache(), keys(6)
+    ids, targets = list(range(6)), [make_cache(0) for _ in range(12)]
+    pair.saver.begin(source.native, to_save(ids, names), [])
+    wait_for(lambda: present(pair, names) == 6)
+    for number, target in enumerate(targets):
+        pair.loader.start(target.native, str(number), to_load(ids, names), 20.0)
+    for layer in range(LAYERS - 1):
+        pair.saver.layer_ready(0, layer)
+        wait_for(lambda layer=layer: all(same(source, ids, target, ids, layers=layer + 1) for target in targets))
+    # One that has nothing to wait for is not held up by those that have.
+    pair.loader.start(make_cache(0).native, "lost", to_load([0], keys(1, seed=5)), 20.0)
+    assert pair.report().failed == [(0, 0)]
+    pair.saver.finish()
+    wait_for(lambda: pair.loader.active() == 0)
+    assert all(report.failed == [] for report in pair.loader.reports())
+    assert all(same(source, ids, target, ids) for target in targets)
+
+
 def test_a_step_that_is_given_up_fails_those_who_follow_it(pair: Pair) -> None:
     source, target, names = make_cache(), make_cache(0), keys(3)
     pair.saver.begin(source.native, to_save([0, 1, 2], names), [])

@@ -72,9 +72,9 @@ impl Job {
         failures.error.get_or_insert_with(|| error.to_owned());
     }
 
-    /// Whether `index` comes after a block of its group that failed.
-    pub(super) fn is_useless(&self, index: usize) -> bool {
-        self.failures.lock().first.get(&self.blocks[index].group).is_some_and(|first| *first < index)
+    /// Whether the block `index`, or one before it in its group, could not be loaded.
+    pub(super) fn has_failed(&self, index: usize) -> bool {
+        self.failures.lock().first.get(&self.blocks[index].group).is_some_and(|first| *first <= index)
     }
 
     pub(super) fn fail_all(&self, error: String) {

@@ -1,7 +1,7 @@
 //! [`Piece`]: some blocks of a load, copied by one thread.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chariot_client::{Block, Client, ClientError, Wait};
 use chariot_types::Key;
@@ -10,9 +10,6 @@ use super::job::Job;
 
 /// A piece has about this many bytes, so that threads share a large load and a small one is not cut.
 const PIECE_BYTES: usize = 4 << 20;
-
-/// How long a thread waits for blocks to grow before it looks for other work.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 pub(super) struct Piece {
     job: Arc<Job>,
@@ -34,7 +31,9 @@ struct Arriving {
 pub(super) enum Progress {
     /// It needs no more work.
     Ended(Arc<Job>),
-    /// Its blocks still grow.
+    /// Some of its blocks have grown, and are to grow more.
+    Grown(Piece),
+    /// None of its blocks has grown.
     Waiting(Piece),
 }
 
@@ -50,7 +49,7 @@ impl Piece {
                 None => job.fail(index, "a block is no longer there"),
             }
         }
-        arriving.retain(|arriving| !job.is_useless(arriving.index));
+        arriving.retain(|arriving| !job.has_failed(arriving.index));
         let mut pieces: Vec<Self> = Vec::new();
         let mut room = 0;
         for arriving in arriving {
@@ -69,33 +68,46 @@ impl Piece {
         &self.job
     }
 
-    /// Copies what has arrived, and waits a little for the rest.
-    pub(super) fn copy(mut self, client: &Client) -> Progress {
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            self.copy_readable();
-            let Some(first) = self.left.first() else {
-                self.check_intact();
-                return Progress::Ended(self.job);
-            };
-            let now = Instant::now();
-            if now >= self.job.deadline {
-                return self.fail("a block was not complete by the deadline");
+    /// Copies what has arrived; where that is nothing new, waits for it until `until`.
+    pub(super) fn copy(mut self, client: &Client, until: Instant) -> Progress {
+        self.copy_readable();
+        let mut has_grown = self.look(client, Instant::now());
+        if !has_grown && !self.left.is_empty() && Instant::now() < until.min(self.job.deadline) {
+            has_grown = self.look(client, until.min(self.job.deadline));
+        }
+        self.copy_readable();
+        if self.left.is_empty() {
+            self.check_intact();
+            return Progress::Ended(self.job);
+        }
+        if Instant::now() >= self.job.deadline {
+            for arriving in &self.left {
+                self.job.fail(arriving.index, "a block was not complete by the deadline");
             }
-            if now >= patience {
-                return Progress::Waiting(self);
-            }
-            match first.block.wait_beyond(first.block.readable(), patience.min(self.job.deadline)) {
-                Ok(chariot_client::Progress::Readable(_) | chariot_client::Progress::Sealed) => {
-                    if let Err(error) = self.look_again(client) {
-                        return self.fail(&error.to_string());
-                    }
-                }
+            self.check_intact();
+            return Progress::Ended(self.job);
+        }
+        if has_grown { Progress::Grown(self) } else { Progress::Waiting(self) }
+    }
+
+    /// Looks how far the blocks have grown, and waits until `until` for the first of them; whether one has.
+    ///
+    /// On the worker's host a look at each costs nothing. Elsewhere it is a message, so the first stands for those that
+    /// are written together with it.
+    fn look(&mut self, client: &Client, until: Instant) -> bool {
+        let mut has_grown = false;
+        for (place, arriving) in self.left.iter().enumerate() {
+            let until = if place == 0 { until } else { Instant::now() };
+            match arriving.block.wait_beyond(arriving.block.readable(), until) {
+                Ok(chariot_client::Progress::Readable(_) | chariot_client::Progress::Sealed) => has_grown = true,
+                Ok(chariot_client::Progress::TimedOut) if place == 0 && !client.is_local() => break,
                 Ok(chariot_client::Progress::TimedOut) => {}
-                Ok(chariot_client::Progress::Lost) => return self.fail("the writer of a block gave up"),
-                Err(error) => return self.fail(&error.to_string()),
+                Ok(chariot_client::Progress::Lost) => self.job.fail(arriving.index, "the writer of a block gave up"),
+                Err(error) => self.job.fail(arriving.index, &error.to_string()),
             }
         }
+        self.left.retain(|arriving| !self.job.has_failed(arriving.index));
+        has_grown
     }
 
     /// Copies the layers that have become readable.
@@ -126,23 +138,6 @@ impl Piece {
         }
     }
 
-    /// Asks how far all blocks have grown: those that are written together grow together.
-    fn look_again(&mut self, client: &Client) -> Result<(), ClientError> {
-        if self.left.len() == 1 {
-            return Ok(());
-        }
-        let keys: Vec<Key> = self.left.iter().map(|arriving| arriving.block.key()).collect();
-        let found = client.follow(&keys, Wait::No)?;
-        for (arriving, block) in self.left.iter_mut().zip(found) {
-            // A block that is gone was lost, which waiting for it will tell.
-            // Nor is a pin of another connection one of the bytes that were copied so far.
-            if let Some(block) = block.filter(|_| arriving.block.is_intact()) {
-                arriving.block = block;
-            }
-        }
-        Ok(())
-    }
-
     /// Bytes that were copied after the worker was lost may have been another block's.
     fn check_intact(&self) {
         for arriving in &self.copied {
@@ -150,13 +145,5 @@ impl Piece {
                 self.job.fail(arriving.index, "the connection to the data worker ended");
             }
         }
-    }
-
-    fn fail(self, error: &str) -> Progress {
-        for arriving in &self.left {
-            self.job.fail(arriving.index, error);
-        }
-        self.check_intact();
-        Progress::Ended(self.job)
     }
 }

@@ -193,7 +193,7 @@ impl Step {
     /// room, the front half is tried, and so on: the beginning of a prompt is of use without its end.
     fn open(&self) -> Result<(Targets, usize), ClientError> {
         let keys: Vec<Key> = self.planned.iter().map(|block| block.key).collect();
-        let found = self.client.exists(&keys)?;
+        let found = self.client.holds(&keys)?;
         let missing: Vec<&PlannedBlock> =
             self.planned.iter().zip(&found).filter(|(_, is_there)| !**is_there).map(|(block, _)| block).collect();
         let present = self.planned.len() - missing.len();
