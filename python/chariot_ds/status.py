@@ -14,6 +14,30 @@ class SessionStatus(TypedDict):
     connected_s: float
 
 
+class MemberStatus(TypedDict):
+    """One worker of a cluster."""
+
+    address: str
+    run: str
+    is_reached: bool
+
+
+class ClusterStatus(TypedDict):
+    """A cluster as one of its workers knows it."""
+
+    name: str
+    members: list[MemberStatus]
+    directory_keys: int
+    directory_bytes: int
+    wanted: int
+    streams: int
+    sent_bytes: int
+    received_bytes: int
+    received_blocks: int
+    corrupt: int
+    broken: int
+
+
 class Status(TypedDict):
     """How a worker is. Bytes are bytes, times are seconds, counts are since the worker's start."""
 
@@ -45,3 +69,4 @@ class Status(TypedDict):
     misuses: int
     sessions: list[SessionStatus]
     log_dir: str
+    cluster: ClusterStatus | None
