@@ -420,6 +420,20 @@ impl Client {
         self.call(py, |connection| connection.delete(&keys))
     }
 
+    /// Has the worker carry these blocks, whole or as they grow, to the worker at `to` before anyone asks for them there.
+    ///
+    /// Does not wait. What is not there is passed over; without it, whoever needs the blocks finds them all the same.
+    #[pyo3(signature = (to, keys, /))]
+    fn forward(
+        &self,
+        py: Python<'_>,
+        to: &str,
+        #[pyo3(from_py_with = keys)] keys: Vec<chariot_types::Key>,
+    ) -> PyResult<()> {
+        let to = worker_address(Some(to))?;
+        self.call(py, |connection| connection.forward(&to, &keys))
+    }
+
     /// Returns when everything this client has put, advanced and sealed so far can be found by others.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         self.call(py, chariot_client::Client::flush)
