@@ -32,7 +32,7 @@ pub(crate) struct Serve {
 impl Serve {
     /// The arguments that read back as `config` and `log_level`.
     pub(crate) fn arguments(config: &WorkerConfig, log_level: &str) -> Vec<std::ffi::OsString> {
-        let WorkerConfig { address, shared_memory, run_dir, log_dir } = config;
+        let WorkerConfig { address, shared_memory, run_dir, log_dir, cluster: _ } = config;
         vec![
             "serve".into(),
             format!("--worker_address={address}").into(),
@@ -57,6 +57,7 @@ impl Serve {
             shared_memory: self.shared_memory,
             run_dir: self.run_dir,
             log_dir: self.log_dir,
+            cluster: None,
         };
         let worker = match ServingWorker::start(config) {
             Ok(worker) => worker,

@@ -119,6 +119,7 @@ impl Start {
             shared_memory: self.shared_memory_size_mb.map_or_else(default_shared_memory, |megabytes| megabytes << 20),
             run_dir: std::path::absolute(default_run_dir())?,
             log_dir,
+            cluster: None,
         })
     }
 }

@@ -1,15 +1,17 @@
-//! [`Clustered`]: what a worker in a cluster runs besides: its node, on threads of its own.
+//! [`Clustered`]: what a worker in a cluster runs besides: its membership and its node, on threads of their own.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chariot_cluster::{ClusterConfig, Farewell, Membership};
 use chariot_fabric::Identity;
-use chariot_fabric::transport::Transport;
+use chariot_fabric::transport::TcpTransport;
 use chariot_types::Member;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::WorkerError;
 use crate::node::Node;
 use crate::shared::Shared;
 
@@ -24,10 +26,12 @@ pub(crate) struct Clustered {
     /// `None` once it is shut down.
     runtime: Option<Runtime>,
     node: Arc<Node>,
+    /// `None` where someone else says who the members are, and once it has left.
+    membership: Option<Membership>,
 }
 
 /// The threads on which a worker deals with others.
-pub(crate) fn runtime() -> io::Result<Runtime> {
+fn runtime() -> io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -37,25 +41,46 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 }
 
 impl Clustered {
-    /// Starts the node, which follows `members` from now on.
-    pub(crate) fn start(
-        runtime: Runtime,
-        shared: Arc<Shared>,
-        identity: Identity,
-        transport: Arc<dyn Transport>,
+    /// Joins the cluster that an etcd keeps. The worker has its port already.
+    pub(crate) fn join(shared: &Arc<Shared>, config: ClusterConfig) -> Result<Self, WorkerError> {
+        let runtime = runtime()?;
+        let cluster = config.cluster_name.as_str().to_owned();
+        let membership = runtime.block_on(Membership::join(config, shared.member()))?;
+        let members = membership.members();
+        let mut clustered = Self::start(runtime, shared, cluster, members);
+        clustered.membership = Some(membership);
+        Ok(clustered)
+    }
+
+    /// Joins a cluster whose members someone else tells.
+    pub(crate) fn among(
+        shared: &Arc<Shared>,
+        cluster: &str,
         members: watch::Receiver<Arc<[Member]>>,
-    ) -> Self {
-        let _in_runtime = runtime.enter();
-        let node = Node::start(shared, identity, transport, runtime.handle().clone());
-        node.follow(members);
-        drop(_in_runtime);
-        Self { runtime: Some(runtime), node }
+    ) -> Result<Self, WorkerError> {
+        Ok(Self::start(runtime()?, shared, cluster.to_owned(), members))
+    }
+
+    fn start(runtime: Runtime, shared: &Arc<Shared>, cluster: String, members: watch::Receiver<Arc<[Member]>>) -> Self {
+        let identity = Identity { member: shared.member(), cluster };
+        let node = {
+            let _inside = runtime.enter();
+            let node = Node::start(shared.clone(), identity, Arc::new(TcpTransport), runtime.handle().clone());
+            node.follow(members);
+            node
+        };
+        Self { runtime: Some(runtime), node, membership: None }
     }
 }
 
 impl Drop for Clustered {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
+            if let Some(membership) = self.membership.take()
+                && runtime.block_on(membership.leave()) == Farewell::Unheard
+            {
+                tracing::warn!("etcd did not hear that this worker leaves: others learn it when its lease runs out");
+            }
             runtime.block_on(self.node.end());
             runtime.shutdown_timeout(GRACE);
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chariot_cluster::ClusterConfig;
 use chariot_types::WorkerAddress;
 
 /// What a worker is told.
@@ -15,6 +16,8 @@ pub struct WorkerConfig {
     pub run_dir: PathBuf,
     /// Where its log goes, for `dscli status`.
     pub log_dir: PathBuf,
+    /// The cluster that it joins; `None` for a node by itself.
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// The arena's size where the user names none: a quarter of the machine's memory, and no more than half of what is

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use chariot_cluster::JoinError;
 use chariot_index::MemoryError;
 use chariot_pool::ArenaError;
 use chariot_types::WorkerAddress;
@@ -60,6 +61,13 @@ pub enum WorkerError {
         /// The directory.
         path: PathBuf,
     },
+    /// The worker is not let into its cluster.
+    #[error("cannot join the cluster")]
+    Join {
+        /// Why.
+        #[from]
+        source: JoinError,
+    },
     /// The system refused a thread or a runtime.
     #[error("cannot start serving")]
     System {
@@ -93,6 +101,7 @@ impl WorkerError {
                 Some(format!("remove `{}`, or name another with CHARIOT_RUN_DIR", path.display()))
             }
             Self::RunDir { .. } => Some("name a directory that can be written with CHARIOT_RUN_DIR".to_owned()),
+            Self::Join { source } => source.hint(),
             Self::Arena { .. } | Self::Index { .. } | Self::System { .. } => None,
         }
     }

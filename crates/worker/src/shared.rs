@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use chariot_index::Index;
 use chariot_pool::{Arena, Event, OwnerId, Pool};
-use chariot_types::WorkerAddress;
+use chariot_types::{Member, RunId, WorkerAddress};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
@@ -88,6 +88,11 @@ impl Shared {
             next_session: AtomicU64::new(1),
             node: OnceLock::new(),
         })
+    }
+
+    /// This run of the worker, as others of a cluster know it.
+    pub(crate) fn member(&self) -> Member {
+        Member { run: RunId::from_bytes(self.run), address: self.address.clone() }
     }
 
     /// From now on what is not here may be at another worker.

@@ -6,15 +6,13 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use chariot_fabric::Identity;
-use chariot_fabric::transport::TcpTransport;
 use chariot_index::Index;
 use chariot_pool::Arena;
-use chariot_types::{Member, RunId};
+use chariot_types::Member;
 
 use tokio::sync::watch;
 
-use crate::clustered::{self, Clustered};
+use crate::clustered::Clustered;
 use crate::listen::{Door, listen};
 use crate::place::Place;
 use crate::rest::rest;
@@ -35,27 +33,23 @@ pub struct Worker {
 
 impl Worker {
     /// Starts a worker, which serves by the time this returns.
-    pub fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
-        Self::start_with(config, |_| Ok(None))
+    pub fn start(mut config: WorkerConfig) -> Result<Self, WorkerError> {
+        let cluster = config.cluster.take();
+        Self::start_with(config, |shared| cluster.map(|cluster| Clustered::join(shared, cluster)).transpose())
     }
 
-    /// Starts a worker of a cluster whose members others tell it: for tests, and for clusters without an etcd.
+    /// Starts a worker of a cluster whose members others tell it, instead of an etcd.
     pub fn start_among(
         config: WorkerConfig,
         cluster: &str,
         members: watch::Receiver<Arc<[Member]>>,
     ) -> Result<Self, WorkerError> {
-        Self::start_with(config, |shared| {
-            let member = Member { run: RunId::from_bytes(shared.run), address: shared.address.clone() };
-            let identity = Identity { member, cluster: cluster.to_owned() };
-            let transport = Arc::new(TcpTransport);
-            Ok(Some(Clustered::start(clustered::runtime()?, shared, identity, transport, members)))
-        })
+        Self::start_with(config, |shared| Clustered::among(shared, cluster, members).map(Some))
     }
 
     fn start_with(
         config: WorkerConfig,
-        join: impl FnOnce(Arc<Shared>) -> Result<Option<Clustered>, WorkerError>,
+        join: impl FnOnce(&Arc<Shared>) -> Result<Option<Clustered>, WorkerError>,
     ) -> Result<Self, WorkerError> {
         let place = Place::of(&config.address, &config.run_dir).take()?;
         let tcp = bind(&config)?;
@@ -66,7 +60,7 @@ impl Worker {
         let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
         let shared =
             Arc::new(Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?);
-        let clustered = join(shared.clone())?;
+        let clustered = join(&shared)?;
         let serving = vec![
             serve("chariot-local", shared.clone(), Door::Unix(local))?,
             serve("chariot-tcp", shared.clone(), Door::Tcp(tcp))?,
@@ -81,7 +75,7 @@ impl Worker {
 
     /// This run of the worker, as others of a cluster know it.
     pub fn member(&self) -> Member {
-        Member { run: RunId::from_bytes(self.shared.run), address: self.shared.address.clone() }
+        self.shared.member()
     }
 
     /// Ends the worker; returns once all its threads have.

@@ -34,6 +34,7 @@ impl TestWorker {
             shared_memory: self.bytes,
             run_dir: self.dir.path().join("run"),
             log_dir: self.dir.path().to_owned(),
+            cluster: None,
         };
         self.worker = Some(Worker::start(config).unwrap());
     }
