@@ -19,8 +19,8 @@ pub(crate) struct PrefixQuestion {
 struct State {
     /// Keys that were found, from the first on.
     present: usize,
-    /// What is asked of those that follow.
-    asked: Option<PendingPrefix>,
+    /// What is asked of those that follow, and of how many.
+    asked: Option<(PendingPrefix, usize)>,
 }
 
 #[pymethods]
@@ -28,26 +28,27 @@ impl PrefixQuestion {
     /// How many blocks are there, from the first on; `None` as long as that is not known. Does not wait.
     fn present(&self) -> PyResult<Option<usize>> {
         let mut state = self.state.lock();
-        while let Some(mut asked) = state.asked.take() {
+        while let Some((mut asked, keys)) = state.asked.take() {
             if !asked.is_ready() {
-                state.asked = Some(asked);
+                state.asked = Some((asked, keys));
                 return Ok(None);
             }
-            let batch = self.batch(&state).len();
             let found = asked.wait().map_err(to_connection_error)?.present;
             state.present += found;
-            if found == batch {
-                state.asked = self.next(&state).map_err(to_connection_error)?;
+            if found == keys {
+                state.asked = self.ask_for(&state, self.blocks.keys.len()).map_err(to_connection_error)?;
             }
         }
         Ok(Some(self.blocks.ends.partition_point(|end| *end <= state.present)))
     }
 
-    /// Asks again for what was not there.
+    /// Asks again for what was not there: for the first such block, and for the others when that has come.
     fn ask_again(&self) -> PyResult<()> {
         let mut state = self.state.lock();
         if state.asked.is_none() {
-            state.asked = self.next(&state).map_err(to_connection_error)?;
+            let block = self.blocks.ends.partition_point(|end| *end <= state.present);
+            let end = self.blocks.ends.get(block).copied().unwrap_or(state.present);
+            state.asked = self.ask_for(&state, end).map_err(to_connection_error)?;
         }
         Ok(())
     }
@@ -56,19 +57,18 @@ impl PrefixQuestion {
 impl PrefixQuestion {
     pub(super) fn ask(client: &Client, blocks: BlockKeys) -> Result<Self, ClientError> {
         let question = Self { client: client.clone(), blocks, state: Mutex::default() };
-        let asked = question.next(&State::default())?;
+        let asked = question.ask_for(&State::default(), question.blocks.keys.len())?;
         question.state.lock().asked = asked;
         Ok(question)
     }
 
-    /// The keys that are asked about next.
-    fn batch(&self, state: &State) -> &[chariot_types::Key] {
-        let left = &self.blocks.keys[state.present..];
-        &left[..left.len().min(MAX_BATCH)]
-    }
-
-    fn next(&self, state: &State) -> Result<Option<PendingPrefix>, ClientError> {
-        let batch = self.batch(state);
-        if batch.is_empty() { Ok(None) } else { self.client.start_longest_prefix(batch).map(Some) }
+    /// Asks for the keys that follow those found, up to the one at `end`.
+    fn ask_for(&self, state: &State, end: usize) -> Result<Option<(PendingPrefix, usize)>, ClientError> {
+        let end = end.min(state.present + MAX_BATCH);
+        let keys = &self.blocks.keys[state.present..end];
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((self.client.start_longest_prefix(keys)?, keys.len())))
     }
 }
