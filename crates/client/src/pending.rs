@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chariot_types::Key;
-use chariot_wire::limits::MAX_WAIT_MICROS;
+use chariot_wire::limits::{GLANCE_MICROS, MAX_WAIT_MICROS};
 use chariot_wire::{GetWhat, Reply, Request, micros};
 
 use crate::connection::{Connection, Payload};
@@ -170,7 +170,8 @@ impl PendingGet {
         };
         let wanted: Vec<Key> = keys.iter().map(|(_, key)| *key).collect();
         let request = self.connection.start(&Request::Get { what, wait: micros(wait), keys: &wanted }, &[])?;
-        let answered_by = Instant::now() + wait + self.connection.request_timeout();
+        let answered_by =
+            Instant::now() + wait.max(Duration::from_micros(GLANCE_MICROS)) + self.connection.request_timeout();
         self.asked = Some(Box::new(Asked { request, keys, answered_by }));
         Ok(())
     }

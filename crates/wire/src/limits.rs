@@ -15,6 +15,9 @@ pub const MAX_NAME: usize = 256;
 /// The longest wait that a request may ask for, in microseconds: one hour.
 pub const MAX_WAIT_MICROS: u64 = 3_600_000_000;
 
+/// How long a worker may take over a get that does not wait, in microseconds: what others of its cluster hold has to come.
+pub const GLANCE_MICROS: u64 = 1_000_000;
+
 /// Bytes of a block that follow one message between workers.
 pub const MAX_CHUNK: u64 = 1 << 20;
 

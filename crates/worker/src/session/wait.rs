@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use chariot_pool::{BlockId, GrantAsk, Lookup, NoRoom, OwnerId, PinWhat, Pinned, Pool, Progress};
 use chariot_types::{Extent, Key};
-use chariot_wire::limits::MAX_PAYLOAD;
-use chariot_wire::{BlockRecord, BlockState, Refusal, Reply, micros};
+use chariot_wire::limits::{GLANCE_MICROS, MAX_PAYLOAD};
+use chariot_wire::{BlockRecord, BlockState, Refusal, Reply};
 
 use super::elsewhere::Question;
 use super::outbound::BlockBytes;
@@ -16,9 +16,6 @@ use crate::waiters::{Inbox, Nudge, Topic, Waiters};
 
 /// More waiting requests than this on one connection are refused.
 const MAX_WAITING: usize = 4096;
-
-/// How long a get that does not wait gives a block that another worker holds to come.
-const GLANCE: Duration = Duration::from_secs(1);
 
 /// A request that is answered when something happens, or its deadline passes.
 pub(super) struct Waiting {
@@ -86,7 +83,7 @@ impl Session {
         let node = self.shared.node();
         let (interest, wait) = match (wait, &node) {
             // What others hold takes a moment to come.
-            (0, Some(_)) => (Interest::Glances, micros(GLANCE)),
+            (0, Some(_)) => (Interest::Glances, GLANCE_MICROS),
             (0, None) => (Interest::Glances, 0),
             _ => (Interest::Waits, wait),
         };

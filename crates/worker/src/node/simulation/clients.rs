@@ -19,7 +19,7 @@ use crate::waiters::{Inbox, Topic};
 const LATE: Duration = Duration::from_millis(1);
 
 /// A get that does not wait gives others this long, as a session does.
-const GLANCE: Duration = Duration::from_secs(1);
+const GLANCE: Duration = Duration::from_micros(chariot_wire::limits::GLANCE_MICROS);
 
 const COUNT: usize = 12;
 
