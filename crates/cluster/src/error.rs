@@ -41,10 +41,8 @@ pub enum JoinError {
         source: EtcdError,
     },
     /// Etcd does not let this worker do what it needs to.
-    #[error("cannot join cluster `{cluster}` by etcd at `{endpoints}`")]
+    #[error("etcd at `{endpoints}` refuses this worker")]
     Refused {
-        /// The cluster.
-        cluster: ClusterName,
         /// All that etcd was said to be.
         endpoints: String,
         /// Why.

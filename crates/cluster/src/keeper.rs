@@ -4,6 +4,10 @@
 //! Whatever goes wrong with any of these, it begins anew over another connection, to the next of etcd's members, for
 //! as long as it takes. The members stand meanwhile.
 
+mod joining;
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use std::time::Duration;
 
 use chariot_types::Member;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::connection::Connection;
 use crate::dial::dial;
@@ -20,13 +24,10 @@ use crate::host::Host;
 use crate::pause::Pause;
 use crate::proto::Event;
 use crate::questions::Lease;
-use crate::registration::{Departure, Other, Outcome, Registration};
+use crate::registration::{Outcome, Registration};
 use crate::roster::Roster;
 use crate::watch::{Told, Watch};
-use crate::{
-    ClusterConfig, EtcdError, Farewell, JOIN_PATIENCE, JoinError, LEAVE_PATIENCE, Registered, RequestKind,
-    SETTLED_AFTER,
-};
+use crate::{ClusterConfig, EtcdError, Farewell, LEAVE_PATIENCE, Registered, RequestKind, SETTLED_AFTER};
 
 /// A lease is kept alive this often before it would run out.
 const BEATS: u32 = 3;
@@ -76,72 +77,6 @@ impl Keeper {
 
     pub(crate) fn members(&self) -> watch::Receiver<Arc<[Member]>> {
         self.members.subscribe()
-    }
-
-    /// Joins: a session with this worker registered, or a reason why there is none.
-    pub(crate) async fn join(&mut self) -> Result<Session, JoinError> {
-        // Each time round, another worker has left the address; several that want it may go on for long.
-        for _ in 0..BEATS {
-            let (session, outcome) = self.reach().await?;
-            let Outcome::Taken(other) = outcome else { return Ok(session) };
-            tracing::warn!(address = %self.me.address, host = other.host, "the address is taken: waiting for its lease to run out");
-            let departure = self.wait_for(&session.connection, &other).await;
-            match departure.map_err(|source| self.unreachable(source))? {
-                Departure::Gone => {}
-                Departure::Stays => return Err(self.clash(other)),
-            }
-        }
-        let (session, outcome) = self.reach().await?;
-        match outcome {
-            Outcome::Registered => Ok(session),
-            Outcome::Taken(other) => Err(self.clash(other)),
-        }
-    }
-
-    /// A session, as soon as etcd answers.
-    async fn reach(&mut self) -> Result<(Session, Outcome), JoinError> {
-        let deadline = Instant::now() + JOIN_PATIENCE;
-        let mut failure = None;
-        loop {
-            match timeout_at(deadline, self.open()).await {
-                Ok(Ok(opened)) => {
-                    self.pause.reset();
-                    return Ok(opened);
-                }
-                Ok(Err(error)) if error.is_final() => return Err(self.refused(error)),
-                Ok(Err(error)) => failure = Some(error),
-                Err(_) => {
-                    let silent = || EtcdError::Silent {
-                        endpoint: self.config.endpoints[self.next].clone(),
-                        asked: RequestKind::Range,
-                    };
-                    return Err(self.unreachable(failure.unwrap_or_else(silent)));
-                }
-            }
-            // Ends the wait no later than the deadline, where the next attempt is not begun.
-            let _ = timeout_at(deadline, sleep(self.pause.next())).await;
-        }
-    }
-
-    async fn wait_for(&mut self, connection: &Connection, other: &Other) -> Result<Departure, EtcdError> {
-        if let Some(lease) = self.lease.take() {
-            connection.revoke(lease.id).await?;
-        }
-        self.own.outwait(connection, other, self.config.lease).await
-    }
-
-    fn clash(&self, other: Other) -> JoinError {
-        let (address, cluster) = (self.me.address.clone(), self.config.cluster_name.clone());
-        JoinError::Clash { address, cluster, host: other.host }
-    }
-
-    fn unreachable(&self, source: EtcdError) -> JoinError {
-        JoinError::Unreachable { endpoints: crate::EtcdEndpoint::list(&self.config.endpoints), source }
-    }
-
-    fn refused(&self, source: EtcdError) -> JoinError {
-        let endpoints = crate::EtcdEndpoint::list(&self.config.endpoints);
-        JoinError::Refused { cluster: self.config.cluster_name.clone(), endpoints, source }
     }
 
     /// Stays joined until it is told to leave, or nobody is there who could tell it.
@@ -330,9 +265,6 @@ impl Keeper {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
 
 fn with_causes(error: &EtcdError) -> String {
     let mut text = error.to_string();

@@ -41,7 +41,7 @@ pub use endpoint::{EndpointError, EtcdEndpoint};
 pub use error::{EtcdError, JoinError};
 pub use health::{Contact, Health, Registered, RequestKind, Requests};
 pub use inspect::{EtcdReport, LeaseClock, inspect, lease_clock};
-pub use membership::{Farewell, Membership};
+pub use membership::{Farewell, Membership, Observer};
 pub use name::{ClusterName, ClusterNameError};
 
 /// How long a connection may take to be there.

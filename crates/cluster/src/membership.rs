@@ -17,10 +17,34 @@ use crate::{ClusterConfig, Health, JoinError, LEAVE_PATIENCE};
 /// Dropped without [leaving](Self::leave), it is as if the worker had crashed: the others see it until its lease runs out.
 #[must_use = "a membership that is dropped ends"]
 pub struct Membership {
-    members: watch::Receiver<Arc<[Member]>>,
-    reported: Arc<Reported>,
+    observer: Observer,
     ending: oneshot::Sender<()>,
     keeper: Keeping,
+}
+
+/// Sees what a membership sees, and does not keep it.
+#[derive(Clone)]
+pub struct Observer {
+    members: watch::Receiver<Arc<[Member]>>,
+    reported: Arc<Reported>,
+    config: Arc<ClusterConfig>,
+}
+
+impl Observer {
+    /// The members now and whenever they change: sorted by run, this worker among them.
+    pub fn members(&self) -> watch::Receiver<Arc<[Member]>> {
+        self.members.clone()
+    }
+
+    /// How it stands with etcd.
+    pub fn health(&self) -> Health {
+        self.reported.health()
+    }
+
+    /// What the worker was told of its cluster.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
 }
 
 /// Whether the others were told that a worker leaves.
@@ -42,22 +66,28 @@ impl Membership {
         config.check()?;
         let host = Host::here().map_err(|source| JoinError::Host { source })?;
         let reported = Arc::new(Reported::new());
+        let observed = Arc::new(config.clone());
         let mut keeper = Keeper::new(config, me, host, reported.clone());
-        let members = keeper.members();
+        let observer = Observer { members: keeper.members(), reported, config: observed };
         let session = keeper.join().await?;
         let (ending, told) = oneshot::channel();
         let keeper = Keeping(tokio::spawn(keeper.run(session, told)));
-        Ok(Self { members, reported, ending, keeper })
+        Ok(Self { observer, ending, keeper })
     }
 
     /// The members now and whenever they change: sorted by run, this worker among them.
     pub fn members(&self) -> watch::Receiver<Arc<[Member]>> {
-        self.members.clone()
+        self.observer.members()
     }
 
     /// How it stands with etcd.
     pub fn health(&self) -> Health {
-        self.reported.health()
+        self.observer.health()
+    }
+
+    /// What sees the same, for other threads.
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
     }
 
     /// Leaves: the others see it at once. Takes no longer than a few seconds, whatever etcd does.

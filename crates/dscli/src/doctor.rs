@@ -3,10 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
+use crate::etcd::EtcdOptions;
 use crate::options::At;
 use crate::{Failure, log, report};
 
 mod engine;
+mod etcd;
 mod machine;
 mod places;
 mod worker;
@@ -19,6 +21,8 @@ mod worker;
 pub(crate) struct Doctor {
     #[command(flatten)]
     at: At,
+    #[command(flatten)]
+    etcd: EtcdOptions,
     /// Where the log would go [default: $XDG_STATE_HOME/chariot/log or ~/.local/state/chariot/log]
     #[arg(long, value_name = "DIR")]
     log_dir: Option<std::path::PathBuf>,
@@ -30,6 +34,7 @@ pub(crate) struct Doctor {
 const EXAMPLES: &str = "\
 Examples:
   dscli doctor
+  dscli doctor --etcd_address 127.0.0.1:2379
   dscli doctor --json | jq '.checks[] | select(.verdict != \"OK\")'";
 
 /// How a check went.
@@ -82,6 +87,9 @@ impl Doctor {
         checks.push(places::log_dir(log_dir));
         checks.push(places::run_dir(address));
         checks.extend(worker::checks(address));
+        if let Some(cluster) = self.etcd.config()? {
+            checks.extend(etcd::checks(&cluster)?);
+        }
         checks.extend(engine::checks());
         let failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
         let findings = Findings { checks };

@@ -12,6 +12,7 @@ mod daemon;
 mod doctor;
 mod either_spelling;
 mod ending;
+mod etcd;
 mod failure;
 mod log;
 mod options;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Failure;
 use crate::daemon::{Starter, Word};
 use crate::ending::Ending;
+use crate::etcd::EtcdOptions;
 use crate::log::{self, Rotation};
 
 /// Serve as a data worker; `dscli start -w` runs this.
@@ -27,13 +28,15 @@ pub(crate) struct Serve {
     log_dir: PathBuf,
     #[arg(long)]
     log_level: String,
+    #[command(flatten)]
+    etcd: EtcdOptions,
 }
 
 impl Serve {
-    /// The arguments that read back as `config` and `log_level`.
-    pub(crate) fn arguments(config: &WorkerConfig, log_level: &str) -> Vec<std::ffi::OsString> {
+    /// The arguments that read back as `config`, with its cluster as `etcd`, and `log_level`.
+    pub(crate) fn arguments(config: &WorkerConfig, etcd: &EtcdOptions, log_level: &str) -> Vec<std::ffi::OsString> {
         let WorkerConfig { address, shared_memory, run_dir, log_dir, cluster: _ } = config;
-        vec![
+        let mut arguments = vec![
             "serve".into(),
             format!("--worker_address={address}").into(),
             format!("--shared_memory={shared_memory}").into(),
@@ -43,7 +46,9 @@ impl Serve {
             log_dir.into(),
             "--log_level".into(),
             log_level.into(),
-        ]
+        ];
+        arguments.extend(etcd.arguments());
+        arguments
     }
 
     pub(crate) fn run(self) -> Result<(), Failure> {
@@ -52,12 +57,16 @@ impl Serve {
             Ok(log) => log,
             Err(failure) => return give_up(starter, failure),
         };
+        let cluster = match self.etcd.config() {
+            Ok(cluster) => cluster,
+            Err(failure) => return give_up(starter, failure),
+        };
         let config = WorkerConfig {
             address: self.worker_address,
             shared_memory: self.shared_memory,
             run_dir: self.run_dir,
             log_dir: self.log_dir,
-            cluster: None,
+            cluster,
         };
         let worker = match ServingWorker::start(config) {
             Ok(worker) => worker,

@@ -11,6 +11,7 @@ use chariot_worker::{WorkerConfig, default_run_dir, default_shared_memory};
 use clap::Args;
 
 use crate::daemon::Daemon;
+use crate::etcd::EtcdOptions;
 use crate::log::Rotation;
 use crate::options::At;
 use crate::serve::{Serve, ServingWorker};
@@ -29,9 +30,6 @@ pub(crate) struct Start {
     worker: bool,
     #[command(flatten)]
     at: At,
-    /// Join the cluster that this etcd keeps (not there yet: leave it out for a single node)
-    #[arg(long, value_name = "HOST:PORT")]
-    etcd_address: Option<String>,
     /// Megabytes (2^20 bytes) of host memory for KV cache [default: a quarter of the machine's, if half of what is
     /// available allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
@@ -41,19 +39,25 @@ pub(crate) struct Start {
     log_dir: Option<PathBuf>,
     #[command(flatten)]
     level: log::Level,
-    /// Seconds within which the worker must serve
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// Seconds within which the worker must serve [default: 10, and in a cluster those of the lease and 5 more]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: Option<u64>,
     /// Stay in the foreground, and log to standard error unless --log_dir is given: for containers and systemd
     #[arg(long)]
     foreground: bool,
+    #[command(flatten)]
+    etcd: EtcdOptions,
 }
+
+/// Seconds within which a worker on its own must serve, where the user names none.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
   dscli start -w --worker_address \"127.0.0.1:31501\"
   dscli start -w --worker_address=0.0.0.0:31501 --shared_memory_size_mb=65536 --log_dir /var/log/chariot
   dscli start -w --foreground
+  dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379,10.0.0.2:2379
 
 Then tell vLLM where the worker is: export DS_WORKER_ADDR=127.0.0.1:31501";
 
@@ -70,13 +74,13 @@ impl Start {
 
     /// Starts a daemon.
     fn start(&self, task: &str) -> Result<(), Failure> {
-        self.refuse_cluster()?;
-        let deadline = Instant::now() + Duration::from_secs(self.timeout);
+        let patience = self.timeout.map_or(PATIENCE + self.etcd.patience(), Duration::from_secs);
+        let deadline = Instant::now() + patience;
         let log_dir = self.log_dir.clone().map_or_else(log::default_dir, Ok)?;
         let config = self.config(std::path::absolute(log_dir)?)?;
         let log = LogSince::now(&log::worker_log(&config.log_dir, &config.address))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(Serve::arguments(&config, &self.level.log_level));
+        command.args(Serve::arguments(&config, &self.etcd.clone().absolute()?, &self.level.log_level));
         let mut daemon = Daemon::start(&mut command, log.file.try_clone()?)?;
         let served = daemon.wait(deadline).and_then(|()| answers(&config.address, deadline));
         if let Err(failure) = served {
@@ -90,7 +94,6 @@ impl Start {
 
     /// Is the worker, until a signal ends it.
     fn stay(&self, task: &str) -> Result<(), Failure> {
-        self.refuse_cluster()?;
         let Some(log_dir) = &self.log_dir else {
             log::to_standard_error(&self.level.log_level)?;
             let worker = ServingWorker::start(self.config(PathBuf::new())?)?;
@@ -103,23 +106,13 @@ impl Start {
         serve(task, worker)
     }
 
-    fn refuse_cluster(&self) -> Result<(), Failure> {
-        match &self.etcd_address {
-            None => Ok(()),
-            Some(etcd) => {
-                Err(Failure::text(format!("clusters are not there yet, so `--etcd_address {etcd}` is refused"))
-                    .hint("leave out `--etcd_address` for a single node"))
-            }
-        }
-    }
-
     fn config(&self, log_dir: PathBuf) -> Result<WorkerConfig, Failure> {
         Ok(WorkerConfig {
             address: self.at.worker_address.clone(),
             shared_memory: self.shared_memory_size_mb.map_or_else(default_shared_memory, |megabytes| megabytes << 20),
             run_dir: std::path::absolute(default_run_dir())?,
             log_dir,
-            cluster: None,
+            cluster: self.etcd.config()?,
         })
     }
 }

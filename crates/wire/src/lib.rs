@@ -58,7 +58,7 @@ pub use record::{
 };
 pub use reply::{Refusal, Reply, Welcome};
 pub use request::{GetWhat, Hello, Request};
-pub use status::{ClusterStatus, MemberStatus, SessionStatus, Status};
+pub use status::{ClusterStatus, EtcdStatus, MemberStatus, SessionStatus, Status};
 
 /// Version of this protocol; both sides must speak the same one.
 pub const PROTOCOL_VERSION: u32 = 3;

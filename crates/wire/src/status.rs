@@ -1,5 +1,7 @@
 //! [`Status`]: how a worker is, as JSON; not on any hot path, and open to new fields.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How a worker is. Bytes are bytes, times are seconds.
@@ -92,6 +94,32 @@ pub struct ClusterStatus {
     pub corrupt: u64,
     /// Connections to other workers that were lost.
     pub broken: u64,
+    /// How it stands with etcd, if that is what tells who the members are.
+    pub etcd: Option<EtcdStatus>,
+}
+
+/// How a worker stands with etcd.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct EtcdStatus {
+    /// All that the worker was told.
+    pub endpoints: Vec<String>,
+    /// Seconds that others believe the worker alive when it says nothing.
+    pub lease_s: f64,
+    /// Whether etcd answers. While it does not, the members are those that were known last.
+    pub is_connected: bool,
+    /// Which endpoint answers, if one does.
+    pub endpoint: String,
+    /// Seconds since etcd answers, or does not.
+    pub since_s: f64,
+    /// Why it does not, if it does not.
+    pub error: String,
+    /// Whether the worker's own record is there, as far as is known.
+    pub is_registered: bool,
+    /// The host whose worker has the address, if that is why the record is not there.
+    pub taken_by: String,
+    /// Requests made so far, by kind.
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// One worker of a cluster.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chariot_cluster::{ClusterConfig, Farewell, Membership};
+use chariot_cluster::{ClusterConfig, Membership};
 use chariot_fabric::Identity;
 use chariot_fabric::transport::TcpTransport;
 use chariot_types::Member;
@@ -45,8 +45,16 @@ impl Clustered {
     pub(crate) fn join(shared: &Arc<Shared>, config: ClusterConfig) -> Result<Self, WorkerError> {
         let runtime = runtime()?;
         let cluster = config.cluster_name.as_str().to_owned();
-        let membership = runtime.block_on(Membership::join(config, shared.member()))?;
+        let membership = match runtime.block_on(Membership::join(config, shared.member())) {
+            Ok(membership) => membership,
+            Err(error) => {
+                // A look-up of etcd's name may still be under way, for longer than anyone would wait.
+                runtime.shutdown_background();
+                return Err(error.into());
+            }
+        };
         let members = membership.members();
+        shared.set_etcd(membership.observer());
         let mut clustered = Self::start(runtime, shared, cluster, members);
         clustered.membership = Some(membership);
         Ok(clustered)
@@ -76,10 +84,8 @@ impl Clustered {
 impl Drop for Clustered {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            if let Some(membership) = self.membership.take()
-                && runtime.block_on(membership.leave()) == Farewell::Unheard
-            {
-                tracing::warn!("etcd did not hear that this worker leaves: others learn it when its lease runs out");
+            if let Some(membership) = self.membership.take() {
+                runtime.block_on(membership.leave());
             }
             runtime.block_on(self.node.end());
             runtime.shutdown_timeout(GRACE);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
+use chariot_cluster::Observer;
 use chariot_index::Index;
 use chariot_pool::{Arena, Event, OwnerId, Pool};
 use chariot_types::{Member, RunId, WorkerAddress};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     next_session: AtomicU64,
     /// The worker's part in a cluster, if it is in one.
     node: OnceLock<Weak<Node>>,
+    /// What keeps it there, if that is etcd.
+    etcd: OnceLock<Observer>,
 }
 
 /// What the lock guards.
@@ -87,6 +90,7 @@ impl Shared {
             state: Mutex::new(State { pool, waiters: Waiters::default(), sessions: HashMap::new() }),
             next_session: AtomicU64::new(1),
             node: OnceLock::new(),
+            etcd: OnceLock::new(),
         })
     }
 
@@ -100,6 +104,17 @@ impl Shared {
         self.state.lock().pool.leave_absence_open();
         let is_first = self.node.set(Arc::downgrade(node)).is_ok();
         debug_assert!(is_first, "a worker is in one cluster");
+    }
+
+    /// From now on it can be asked how it stands with etcd.
+    pub(crate) fn set_etcd(&self, observer: Observer) {
+        let is_first = self.etcd.set(observer).is_ok();
+        debug_assert!(is_first, "a worker is in one cluster");
+    }
+
+    /// What keeps the worker in its cluster, if that is etcd.
+    pub(crate) fn etcd(&self) -> Option<&Observer> {
+        self.etcd.get()
     }
 
     /// The worker's part in a cluster, if it is in one.

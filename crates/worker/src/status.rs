@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use chariot_cluster::{Contact, Observer, Registered, RequestKind};
 use chariot_pool::HugePages;
-use chariot_wire::{SessionStatus, Status};
+use chariot_wire::{ClusterStatus, EtcdStatus, SessionStatus, Status};
 
 use crate::shared::Shared;
 
@@ -51,7 +52,32 @@ pub(crate) fn status(shared: &Shared) -> Status {
             })
             .collect(),
         log_dir: shared.log_dir.display().to_string(),
-        cluster: shared.node().map(|node| node.status()),
+        cluster: shared.node().map(|node| ClusterStatus { etcd: shared.etcd().map(etcd), ..node.status() }),
+    }
+}
+
+/// How it stands with etcd.
+fn etcd(observer: &Observer) -> EtcdStatus {
+    let health = observer.health();
+    let config = observer.config();
+    let (is_connected, endpoint, since, error) = match health.contact {
+        Contact::Connected { endpoint, since } => (true, endpoint.to_string(), since, String::new()),
+        Contact::Away { since, why } => (false, String::new(), since, why),
+    };
+    let requests = RequestKind::ALL.map(|kind| (kind.name().to_owned(), health.requests.of(kind)));
+    EtcdStatus {
+        endpoints: config.endpoints.iter().map(ToString::to_string).collect(),
+        lease_s: config.lease.as_secs_f64(),
+        is_connected,
+        endpoint,
+        since_s: since.elapsed().as_secs_f64(),
+        error,
+        is_registered: health.registered == Registered::Yes,
+        taken_by: match health.registered {
+            Registered::Taken { by } => by,
+            Registered::Yes | Registered::NotNow => String::new(),
+        },
+        requests: requests.into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use chariot_client::{Client, ConnectOptions};
 use chariot_types::WorkerAddress;
+use chariot_wire::ClusterStatus;
 
 use super::{Check, machine};
 
@@ -23,7 +24,28 @@ pub(super) fn checks(address: &WorkerAddress) -> Vec<Check> {
     checks.push(Check::ok("worker", format!("`{address}` answers, PID {}", status.pid)));
     checks.push(release(&status.version));
     checks.push(shared(&client, address));
+    checks.extend(status.cluster.as_ref().map(cluster));
     checks
+}
+
+/// How the worker stands with the others, as it says itself.
+fn cluster(status: &ClusterStatus) -> Check {
+    const CHECK: &str = "cluster";
+    let ClusterStatus { name, members, etcd, .. } = status;
+    if let Some(etcd) = etcd.as_ref().filter(|etcd| !etcd.is_connected) {
+        let found = format!("the worker cannot reach etcd for {:.1} s: {}", etcd.since_s, etcd.error);
+        return Check::fail(
+            CHECK,
+            found,
+            "`dscli doctor --etcd_address` looks closer; the last members stand meanwhile",
+        );
+    }
+    if let Some(etcd) = etcd.as_ref().filter(|etcd| !etcd.taken_by.is_empty()) {
+        let found = format!("the worker's address is another worker's, on host `{}`", etcd.taken_by);
+        return Check::fail(CHECK, found, "give each worker an address of its own, at which the others reach it");
+    }
+    let connected = members.iter().filter(|member| member.is_reached).count();
+    Check::ok(CHECK, format!("`{name}`, {} members, {connected} of them connected", members.len()))
 }
 
 fn variable() -> Check {

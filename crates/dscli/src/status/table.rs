@@ -1,6 +1,6 @@
 //! A status for people to read.
 
-use chariot_wire::{SessionStatus, Status};
+use chariot_wire::{ClusterStatus, EtcdStatus, MemberStatus, SessionStatus, Status};
 
 /// `status` as lines of a name and what there is to say.
 pub(crate) fn table(status: &Status) -> String {
@@ -19,8 +19,49 @@ pub(crate) fn table(status: &Status) -> String {
         ("log", if status.log_dir.is_empty() { "standard error".to_owned() } else { printable(&status.log_dir) }),
     ];
     let mut text: String = rows.iter().map(|(name, said)| format!("{name:<9} {said}\n")).collect();
+    if let Some(status) = &status.cluster {
+        text.push_str(&cluster(status));
+    }
     text.push_str(&sessions(&status.sessions));
     text
+}
+
+fn cluster(status: &ClusterStatus) -> String {
+    let ClusterStatus { name, members, sent_bytes, received_bytes, received_blocks, corrupt, broken, .. } = status;
+    let mut rows = vec![
+        ("cluster", format!("{name}, {} members", members.len())),
+        ("directory", format!("{} keys in {}", status.directory_keys, bytes(status.directory_bytes))),
+        (
+            "peers",
+            format!(
+                "{} sent, {} received in {received_blocks} blocks, {corrupt} pieces corrupt, {broken} connections lost",
+                bytes(*sent_bytes),
+                bytes(*received_bytes)
+            ),
+        ),
+    ];
+    rows.extend(status.etcd.as_ref().map(|status| ("etcd", etcd(status))));
+    let mut text: String = rows.iter().map(|(name, said)| format!("{name:<9} {said}\n")).collect();
+    for MemberStatus { address, is_reached, .. } in members {
+        let reached = if *is_reached { "" } else { "not connected" };
+        text.push_str(format!("  {address:<28} {reached}").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn etcd(status: &EtcdStatus) -> String {
+    let since = duration(status.since_s);
+    let contact = match status.is_connected {
+        true => format!("`{}` answers for {since}", status.endpoint),
+        false => format!("away for {since}, the last members stand: {}", printable(&status.error)),
+    };
+    let registered = match (status.is_registered, status.taken_by.as_str()) {
+        (true, _) => String::new(),
+        (false, "") => ", this worker is not registered yet".to_owned(),
+        (false, host) => format!(", this worker's address is another's on host `{}`", printable(host)),
+    };
+    format!("{contact}{registered}, {} requests so far", status.requests.values().sum::<u64>())
 }
 
 fn memory(status: &Status) -> String {

@@ -1,6 +1,7 @@
 //! dscli as a user and a script see it: real processes, their output, their exit codes, and what they leave behind.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod doctor;
 mod node;
 mod proxy;

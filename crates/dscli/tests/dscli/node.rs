@@ -53,7 +53,7 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dscli"));
         command.args(arguments).current_dir(self.path("cwd"));
         command.env("HOME", self.path("home")).env("CHARIOT_RUN_DIR", self.path("run"));
-        for unwanted in ["DS_WORKER_ADDR", "RUST_LOG", "XDG_STATE_HOME", "VLLM_PLUGINS"] {
+        for unwanted in ["DS_WORKER_ADDR", "CHARIOT_ETCD_PASSWORD", "RUST_LOG", "XDG_STATE_HOME", "VLLM_PLUGINS"] {
             command.env_remove(unwanted);
         }
         command

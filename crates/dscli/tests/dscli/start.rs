@@ -154,14 +154,6 @@ fn a_log_directory_that_cannot_be_made_is_refused() {
 }
 
 #[test]
-fn a_cluster_is_refused_for_now() {
-    let node = Node::new();
-    let ran = node.start_with(&["--etcd_address", "127.0.0.1:2379"]);
-    ran.failed_to("Start", &node.address, "clusters are not there yet", "leave out `--etcd_address`");
-    assert_leaves_nothing(&node);
-}
-
-#[test]
 fn a_worker_that_was_killed_does_not_hinder_the_next() {
     let node = Node::new();
     let first = node.start();
@@ -211,7 +203,7 @@ fn a_log_is_begun_anew_before_it_grows_too_large_but_not_by_a_failed_start() {
     assert!(fs::metadata(log.with_extension("log.1")).unwrap().len() >= FULL);
 }
 
-fn assert_leaves_nothing(node: &Node) {
+pub(crate) fn assert_leaves_nothing(node: &Node) {
     assert_eq!(node.processes(), Vec::<u32>::new());
     assert_eq!(node.files("run"), Vec::<std::path::PathBuf>::new());
     assert_eq!(node.files("cwd"), Vec::<std::path::PathBuf>::new());

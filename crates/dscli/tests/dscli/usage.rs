@@ -5,7 +5,7 @@ use crate::node::Node;
 #[test]
 fn nonsense_is_told_apart_from_failure() {
     let node = Node::new();
-    let nonsense: [&[&str]; 7] = [
+    let nonsense: [&[&str]; 13] = [
         &[],
         &["fly"],
         &["start", "-w", "--no-such-option"],
@@ -13,6 +13,12 @@ fn nonsense_is_told_apart_from_failure() {
         &["start", "-w", "--worker_address", "localhost:99999"],
         &["start", "-w", "--shared_memory_size_mb", "0"],
         &["start", "-w", "--log_level", "chariot=loud"],
+        &["start", "-w", "--etcd_address", "localhost"],
+        &["start", "-w", "--etcd_address", "localhost:2379,"],
+        &["start", "-w", "--etcd_address", "localhost:2379", "--cluster_name", "a/b"],
+        &["start", "-w", "--etcd_address", "localhost:2379", "--lease_seconds", "1"],
+        &["start", "-w", "--etcd_address", "localhost:2379", "--etcd_ca", "ca", "--etcd_cert", "cert"],
+        &["start", "-w", "--etcd_ca", "ca"],
     ];
     for arguments in nonsense {
         let ran = node.dscli(arguments);

@@ -230,6 +230,7 @@ impl Node {
             received_blocks: fabric.blocks_received,
             corrupt: fabric.corrupt,
             broken: fabric.broken,
+            etcd: None,
         }
     }
 
