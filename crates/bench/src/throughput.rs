@@ -22,9 +22,10 @@ struct Shape {
     calls: usize,
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 5] = [
     Shape { name: "64KiB", len: 64 << 10, count: 1, calls: 400 },
     Shape { name: "1MiB", len: 1 << 20, count: 1, calls: 100 },
+    Shape { name: "4MiB", len: 4 << 20, count: 1, calls: 30 },
     Shape { name: "16MiB", len: 16 << 20, count: 1, calls: 10 },
     Shape { name: "64x1MiB", len: 1 << 20, count: 64, calls: 3 },
 ];

@@ -24,8 +24,10 @@ pub const WRITING_PEER: &str = "bench-writing-peer";
 /// Gets in one round.
 const PER_ROUND: usize = 50;
 
-/// From the moment at which the other side begins to wait to the write: it has long been asleep by then.
-const DELAY: Duration = Duration::from_millis(1);
+/// From the moment at which the other side begins to wait to the write: it is asleep by then, and its processor no deeper
+/// than in a ping-pong. A virtual processor that sleeps for longer halts, and then any wake-up takes two or three times as
+/// long, however it is made.
+const DELAY: Duration = Duration::from_micros(100);
 
 const REFERENCE: &str = "half a Unix-socket ping-pong of 64 bytes between two processes, on two processors";
 

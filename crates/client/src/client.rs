@@ -12,7 +12,7 @@ use chariot_wire::{
 };
 
 use crate::connection::{Connection, Payload};
-use crate::copy::copy_into_shared_memory;
+use crate::copier::{Copier, Piece};
 use crate::glance::{self, IfMissing};
 use crate::keeper::Link;
 use crate::question::Question;
@@ -23,15 +23,18 @@ use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingExists, Pen
 /// Calls of one client are carried out in order: what it put, it finds.
 #[derive(Clone)]
 pub struct Client {
-    link: Arc<Keeping>,
+    shared: Arc<Keeping>,
 }
 
-/// Lets the keeper go with the last clone.
-struct Keeping(Arc<Link>);
+/// What all clones share. Lets the keeper go with the last of them.
+struct Keeping {
+    link: Arc<Link>,
+    copier: Copier,
+}
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        self.0.close();
+        self.link.close();
     }
 }
 
@@ -77,7 +80,7 @@ impl Client {
 
     fn keep(link: Arc<Link>) -> Result<Self, ClientError> {
         link.keep().map_err(|source| ClientError::System { source })?;
-        Ok(Self { link: Arc::new(Keeping(link)) })
+        Ok(Self { shared: Arc::new(Keeping { link, copier: Copier::default() }) })
     }
 
     /// Whether there is a connection now.
@@ -169,11 +172,12 @@ impl Client {
             return connection.call("put", &request, &parts, wait, done).map(drop).map_err(with_size(&parts));
         };
         let extents = connection.take_room(&rooms(blocks.iter().map(|put| put.bytes.len() as u64))?, room)?;
+        let mut pieces = Vec::with_capacity(blocks.len());
         for (put, extent) in blocks.iter().zip(&extents) {
-            let target = local.arena().slice(*extent)?;
-            // SAFETY: the extent lies in the mapping, holds the bytes, and was granted to this connection alone.
-            unsafe { copy_into_shared_memory(target.cast().as_ptr(), put.bytes) };
+            pieces.push(Piece { source: put.bytes, target: local.arena().slice(*extent)?.cast().as_ptr() });
         }
+        // SAFETY: the extents lie in the mapping, hold the bytes, and were granted to this connection alone, each once.
+        unsafe { self.shared.copier.copy(&pieces) };
         let records: Vec<_> = records.zip(extents).map(|(block, extent)| PutRecord::new(block, extent)).collect();
         connection.announce(&records)
     }
@@ -280,7 +284,7 @@ impl Client {
     }
 
     fn connection(&self) -> Result<Arc<Connection>, ClientError> {
-        self.link.0.connection()
+        self.shared.link.connection()
     }
 }
 

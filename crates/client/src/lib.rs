@@ -11,6 +11,7 @@
 mod block;
 mod client;
 mod connection;
+mod copier;
 mod copy;
 mod dial;
 mod error;

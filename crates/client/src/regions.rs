@@ -3,7 +3,7 @@
 //! A put takes its room from here without asking. While it copies, the next room is already asked for, so that a
 //! stream of puts waits for no answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chariot_types::Extent;
 use chariot_wire::{Reply, Request, micros};
@@ -18,9 +18,15 @@ const SHARE_OF_ARENA: u64 = 32;
 /// Less than this is not worth asking for.
 const LEAST_ASK: u64 = 256 << 10;
 
-/// How many batches like the last one are asked for ahead: few enough to matter little if they never come, and enough
-/// that most puts send one message only.
+/// How many batches like the last one are asked for ahead at first: few enough to matter little if they never come, and
+/// enough that most puts send one message only.
 const BATCHES_AHEAD: u64 = 8;
+
+/// Asks that follow each other within this time are those of a stream of puts, and each is for twice as much.
+const STREAM: Duration = Duration::from_millis(10);
+
+/// About what is copied while the worker answers. A stream that asks when it has less left than this waits for the answer.
+const ROUND_TRIP: u64 = 2 << 20;
 
 /// Regions smaller than this part of what is needed go back to the worker.
 const USELESS_PART: u64 = 8;
@@ -30,6 +36,8 @@ const USELESS_PART: u64 = 8;
 pub(crate) struct Regions {
     held: Vec<Extent>,
     asked: Option<u64>,
+    /// When was asked ahead last, and for how much.
+    last_ask: Option<(Instant, u64)>,
 }
 
 impl Connection {
@@ -100,10 +108,15 @@ impl Connection {
     /// Asks for the next batch's room without waiting for it.
     fn ask_ahead(&self, regions: &mut Regions, batch: u64, largest: u64) {
         let held: u64 = regions.held.iter().map(|region| region.len).sum();
-        if regions.asked.is_some() || held >= batch || batch > self.ahead_limit() {
+        let now = Instant::now();
+        let stream = regions.last_ask.filter(|(at, _)| now.saturating_duration_since(*at) < STREAM);
+        let enough = if stream.is_some() { batch.max(ROUND_TRIP) } else { batch };
+        if regions.asked.is_some() || held >= enough || batch > self.ahead_limit() {
             return;
         }
-        let want = (BATCHES_AHEAD * batch).max(LEAST_ASK).min(self.ahead_limit());
+        let more = stream.map_or(0, |(_, last)| 2 * last);
+        let want = (BATCHES_AHEAD * batch).max(LEAST_ASK).max(more).min(self.ahead_limit());
+        regions.last_ask = Some((now, want));
         regions.asked = self.start(&Request::Grant { min: largest, want, wait: 0 }, &[]).ok();
     }
 
