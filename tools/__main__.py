@@ -9,6 +9,7 @@ from tools import bench, checks, clean, demo, interrupt, nodes_bench, running, s
 from tools.etcd import ensure_etcd
 from tools.failure import Failure
 from tools.peers import comparison
+from tools.services import namespaces
 from tools.vllm_environment import ensure_model, ensure_vllm, pin_requirements
 from tools.wheel import build_binary, ensure_wheel
 
@@ -47,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
 
     measure = add("bench", "put, get and exists against memcpy and a socket ping-pong", run_bench)
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as JSON")
-    measure.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="2: between workers of one cluster")
+    measure.add_argument(
+        "--nodes", type=int, choices=(1, 2), help="1: one worker alone; 2: between workers of one cluster; else both"
+    )
     measure.add_argument("--only", choices=nodes_bench.PARTS, help="with --nodes 2, this part alone")
     measure.add_argument("--peers", action="store_true", help="also run Mooncake, openYuanrong datasystem and Redis")
 
@@ -105,13 +108,13 @@ def run_lint(arguments: argparse.Namespace, steps: step.Steps) -> None:
 def run_bench(arguments: argparse.Namespace, steps: step.Steps) -> None:
     """Builds, then measures."""
     require(steps.take("dscli", build_binary))
-    if arguments.nodes > 1:
+    if arguments.json is not None:
+        arguments.json.unlink(missing_ok=True)
+    if arguments.nodes != 2:
+        require(steps.take("bench", lambda: bench.run_bench(arguments.json)))
+    if arguments.nodes == 2 or (arguments.nodes is None and namespaces.are_allowed()):
         parts = [arguments.only] if arguments.only else list(nodes_bench.PARTS)
-        if arguments.json is not None:
-            arguments.json.unlink(missing_ok=True)
         require(steps.take("bench between nodes", lambda: nodes_bench.run_nodes_bench(arguments.json, parts)))
-        return
-    require(steps.take("bench", lambda: bench.run_bench(arguments.json)))
     if arguments.peers:
         require(steps.take("peers", lambda: comparison.run_peers(arguments.json)))
 

@@ -181,10 +181,12 @@ def milliseconds(seconds: float) -> float:
 
 
 def carried_bytes(worker: DataWorker) -> int:
-    """Payload bytes that clients have found in the worker since it started: what decode took out of the pool."""
-    found = worker.status()["hit_bytes"]
+    """Payload bytes that decode's worker has had from others, or that clients found in it if it is alone."""
+    status = worker.status()
+    cluster = status["cluster"]
+    found = cluster["received_bytes"] if isinstance(cluster, dict) else status["hit_bytes"]
     if not isinstance(found, int):
-        raise Failure(f"`dscli status --json` has hit_bytes `{found!r}`, expected a number")
+        raise Failure(f"`dscli status --json` has `{found!r}` where a number of bytes is expected")
     return found
 
 

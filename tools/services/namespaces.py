@@ -40,6 +40,17 @@ def ip(*words: str) -> str:
     return result.stdout
 
 
+def are_allowed() -> bool:
+    """Whether there can be namespaces here."""
+    probe = name_of("probe", str(os.getpid()))
+    try:
+        ip("netns", "add", probe)
+        ip("netns", "del", probe)
+    except NotAllowed:
+        return False
+    return True
+
+
 def remove(label: str | None = None) -> bool:
     """Ends what runs in the namespaces of one purpose, or of all here, and removes them; whether there were any."""
     prefix = name_of(label, "") if label else f"chariot-{CHECKOUT}-"

@@ -1,6 +1,6 @@
 //! [`Blocks`]: every block's record, by its id, and a running census of them.
 
-use chariot_types::Extent;
+use chariot_types::{Extent, Key};
 
 use crate::block::Block;
 use crate::evict::Standing;
@@ -65,6 +65,11 @@ impl Blocks {
 
     pub(crate) fn standing_mut(&mut self, id: BlockId) -> Option<&mut Standing> {
         Self::get_mut(&mut self.places, id).map(|block| &mut block.standing)
+    }
+
+    /// With the block's key.
+    pub(crate) fn named_standing_mut(&mut self, id: BlockId) -> Option<(Key, &mut Standing)> {
+        Self::get_mut(&mut self.places, id).map(|block| (block.key, &mut block.standing))
     }
 
     pub(crate) fn remove(&mut self, id: BlockId) -> Option<Block> {
@@ -155,7 +160,6 @@ impl Census {
 mod tests {
     use super::*;
     use crate::block::{Naming, State};
-    use chariot_types::Key;
 
     fn block() -> Block {
         Block {

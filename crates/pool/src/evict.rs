@@ -1,71 +1,213 @@
-//! [`Evictor`]: which block goes next when room is needed. Least recently used first.
+//! [`Evictor`]: which block goes next when room is needed.
 //!
-//! This file is the whole policy. The pool says when a block was used, when it became idle and when it went, and asks
-//! for victims; which blocks may go at all ([`Block::is_idle`], no children) is not the policy's to decide.
+//! This module is the whole policy. The pool says when a block came, was used, became idle and went, and asks for
+//! victims; which blocks may go at all ([`Block::is_idle`], no children) is not the policy's to decide. It goes by, one
+//! after another:
 //!
-//! The queue is lazy: a use only marks the block, and a block that is pinned, or gets children, stays queued. Both
-//! are found out when it comes to the front: then it is queued again by its last use, or dropped until the pool
-//! offers it again. As no block is queued later than its last use, what comes out in the end is exactly the least
-//! recently used, and reading a block costs no queue operation.
+//! - whether it has just been used: what was within the last part of the pool's turnover goes after everything else,
+//!   because those who will read it are on their way;
+//! - its [`Rank`]: copies of others' blocks go first;
+//! - how many hits it promises for the room it takes, by its [`Class`] and its [`Age`](class::Age) and what
+//!   [`History`] has learned of these: see [`Order`];
+//! - which of them was used longest ago.
+//!
+//! `docs/design/eviction.md` says how this was chosen, and what others were measured.
+//!
+//! Time is counted in ticks, one for each use of a block. Reading a block costs a mark; a victim, a look at a few ordered
+//! sets.
 //!
 //! [`Block::is_idle`]: crate::block::Block::is_idle
 
-use std::collections::BTreeSet;
+mod class;
+mod departed;
+mod history;
+mod lines;
+mod order;
 
-use crate::BlockId;
+use chariot_types::Key;
+
 use crate::blocks::Blocks;
 use crate::lineage::Lineage;
+use crate::{BlockId, Origin};
+use class::Class;
+use departed::Departed;
+use history::History;
+use lines::{Lines, Spot};
+use order::Order;
 
-/// The queue of blocks that may be evicted, least recently used first.
-#[derive(Default, Debug)]
+/// How dear a block is; the less dear go first, whatever else is known of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rank {
+    Copy,
+    Normal,
+}
+
+impl Rank {
+    const COUNT: usize = 2;
+}
+
+/// What was used within this part of a turnover has just been used. A turnover is as many ticks as there are blocks.
+const FRESH: u64 = 16;
+
+/// Uses within this part of a turnover are one: a prompt that is put by one instance and read by another comes once.
+const ECHO: u64 = 32;
+
+/// What has grown old within this part of a turnover may be overlooked, so that not every victim takes a search of all.
+const SEARCH: u64 = 64;
+
+/// How many turnovers back the history reaches.
+const HORIZON: u64 = 32;
+
+/// The order is made anew after half a turnover, and not more often than after so many ticks; until then it is that of
+/// last use.
+const LEAST_TICKS: u64 = 1024;
+
+/// What may be evicted, and what is known of how blocks are used.
+#[derive(Debug)]
 pub(crate) struct Evictor {
     clock: u64,
-    queue: BTreeSet<(u64, BlockId)>,
+    /// Blocks that came and did not go.
+    here: u64,
+    lines: [Lines; Rank::COUNT],
+    history: History,
+    departed: Departed,
+    order: Order,
+    /// When the order is made anew.
+    order_until: u64,
 }
 
 /// What the policy keeps in each block's record.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Standing {
+    origin: Origin,
+    uses: u8,
+    has_led: bool,
     last_use: u64,
-    queued_at: Option<u64>,
+    /// In the line of its rank.
+    spot: Option<Spot>,
+}
+
+impl Standing {
+    pub(crate) fn of(origin: Origin) -> Self {
+        Self { origin, ..Self::default() }
+    }
+
+    fn rank(&self) -> Rank {
+        match self.origin {
+            Origin::Copied => Rank::Copy,
+            Origin::Computed => Rank::Normal,
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::of(self.uses, self.has_led)
+    }
+}
+
+impl Default for Evictor {
+    fn default() -> Self {
+        Self {
+            clock: 0,
+            here: 0,
+            lines: Default::default(),
+            history: History::default(),
+            departed: Departed::default(),
+            order: Order::default(),
+            order_until: LEAST_TICKS,
+        }
+    }
 }
 
 impl Evictor {
+    /// The block was published.
+    pub(crate) fn came(&mut self, key: &Key, standing: &mut Standing) {
+        self.here += 1;
+        if let Some((uses, last_use)) = self.departed.recall(key) {
+            let turnovers = self.clock.saturating_sub(last_use) / (4 * self.here);
+            standing.uses = uses.checked_shr(turnovers as u32).unwrap_or(0);
+        }
+        self.count_use(key, standing);
+    }
+
     /// The block was written or read.
-    pub(crate) fn used(&mut self, standing: &mut Standing) {
-        self.clock += 1;
-        standing.last_use = self.clock;
+    pub(crate) fn used(&mut self, key: &Key, standing: &mut Standing) {
+        if self.clock - standing.last_use >= self.here / ECHO {
+            self.count_use(key, standing);
+        } else {
+            self.clock += 1;
+            standing.last_use = self.clock;
+            self.history.note_echo(key, self.clock);
+        }
+    }
+
+    /// The block has a child.
+    pub(crate) fn led(&mut self, key: &Key, standing: &mut Standing) {
+        standing.has_led = true;
+        self.history.note_class(key, standing.class());
+    }
+
+    /// A child of the block's went. Who used the child needed the block, though it may not have read it here.
+    pub(crate) fn outlived(&mut self, standing: &mut Standing, child: &Standing) {
+        standing.last_use = standing.last_use.max(child.last_use);
+        standing.uses = standing.uses.max(child.uses);
     }
 
     /// The block became idle, or childless while idle.
     pub(crate) fn offer(&mut self, id: BlockId, standing: &mut Standing) {
-        if standing.queued_at.is_none() {
-            standing.queued_at = Some(standing.last_use);
-            self.queue.insert((standing.last_use, id));
+        if standing.spot.is_none() {
+            let spot = Spot { class: standing.class(), last_use: standing.last_use };
+            standing.spot = Some(spot);
+            self.lines[standing.rank() as usize].add(id, spot, &self.order, self.clock);
         }
     }
 
     /// The block was withdrawn.
-    pub(crate) fn forget(&mut self, id: BlockId, standing: &mut Standing) {
-        if let Some(at) = standing.queued_at.take() {
-            self.queue.remove(&(at, id));
+    pub(crate) fn forget(&mut self, id: BlockId, key: &Key, standing: &mut Standing) {
+        self.here -= 1;
+        self.departed.remember(key, standing.uses, standing.last_use);
+        if let Some(spot) = standing.spot.take() {
+            self.lines[standing.rank() as usize].remove(id, spot);
         }
     }
 
-    /// The idle, childless block that was not used for longest. It is no longer queued.
+    /// The idle, childless block that goes next. It no longer stands in line.
     pub(crate) fn victim(&mut self, blocks: &mut Blocks, lineage: &Lineage) -> Option<BlockId> {
-        while let Some((queued_at, id)) = self.queue.pop_first() {
+        if self.clock >= self.order_until {
+            self.learn();
+        }
+        let fresh = self.here / FRESH;
+        let passes = [(Rank::Copy, fresh), (Rank::Normal, fresh), (Rank::Copy, 0), (Rank::Normal, 0)];
+        passes.into_iter().find_map(|(rank, youngest)| self.victim_of(rank, youngest, blocks, lineage))
+    }
+
+    fn victim_of(&mut self, rank: Rank, youngest: u64, blocks: &mut Blocks, lineage: &Lineage) -> Option<BlockId> {
+        loop {
+            let lines = &mut self.lines[rank as usize];
+            let (id, spot) = lines.take(&self.order, youngest, self.here / SEARCH, self.clock)?;
             let evictable = blocks.get(id).is_some_and(|block| block.is_idle() && !lineage.has_children(&block.key));
             let Some(standing) = blocks.standing_mut(id) else { continue };
-            standing.queued_at = None;
+            standing.spot = None;
             if !evictable {
                 continue;
             }
-            if standing.last_use == queued_at {
+            if spot == (Spot { class: standing.class(), last_use: standing.last_use }) {
                 return Some(id);
             }
             self.offer(id, standing);
         }
-        None
+    }
+
+    fn count_use(&mut self, key: &Key, standing: &mut Standing) {
+        self.clock += 1;
+        standing.last_use = self.clock;
+        standing.uses = standing.uses.saturating_add(1);
+        self.history.note_use(key, standing.class(), self.clock);
+    }
+
+    fn learn(&mut self) {
+        self.departed.fit(self.here as usize);
+        self.order = Order::by(&self.history.look_back(self.clock, HORIZON * self.here));
+        self.order_until = self.clock + (self.here / 2).max(LEAST_TICKS);
+        self.lines.iter_mut().for_each(Lines::search_anew);
     }
 }

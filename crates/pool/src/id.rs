@@ -20,6 +20,9 @@ impl BlockId {
     /// The last generation of a place; after that the place retires.
     pub(crate) const LAST_GENERATION: u32 = (1 << (u64::BITS - Self::PLACE_BITS)) - 1;
 
+    /// No id is less.
+    pub(crate) const LEAST: Self = Self(0);
+
     pub(crate) fn new(place: usize, generation: u32) -> Self {
         debug_assert!(place as u64 <= Self::PLACE_MASK && generation <= Self::LAST_GENERATION);
         Self(u64::from(generation) << Self::PLACE_BITS | place as u64)

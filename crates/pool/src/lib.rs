@@ -49,6 +49,6 @@ pub use id::{BlockId, OwnerId, SlotId};
 pub use mapping::{Mapping, MappingError, OutsideArena};
 pub use misuse::Misuse;
 pub use pool::Pool;
-pub use request::{CreateRecord, GrantAsk, PinWhat, PutRecord, Teller};
+pub use request::{CreateRecord, GrantAsk, Origin, PinWhat, PutRecord, Teller, Terms};
 pub use stats::{PoolStats, Tally};
 pub use touch::TouchError;

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 
 use crate::grants::Grants;
-use crate::{BlockId, Misuse, SlotId};
+use crate::{BlockId, Misuse, SlotId, Terms};
 
 /// What one connection of a client holds.
 #[derive(Default, Debug)]
 pub(crate) struct Owner {
+    pub(crate) terms: Terms,
     pub(crate) grants: Grants,
     /// The blocks it is writing.
     pub(crate) slots: BTreeMap<SlotId, BlockId>,

@@ -23,7 +23,7 @@ use crate::lineage::Lineage;
 use crate::owner::Owner;
 use crate::room::Room;
 use crate::shown::Shown;
-use crate::{BlockId, Event, OwnerId, PoolStats};
+use crate::{BlockId, Event, OwnerId, PoolStats, Terms};
 
 /// Who holds which bytes of the arena, and what can be found in it.
 ///
@@ -102,6 +102,11 @@ impl Pool {
     /// From now on there are events when a block can be found under its key, and when it no longer can.
     pub fn tell_of_names(&mut self) {
         self.tells_of_names = true;
+    }
+
+    /// From now on this is so of all blocks that the owner puts and creates. Without, [`Terms::default`] is.
+    pub fn agree(&mut self, owner: OwnerId, terms: Terms) {
+        self.owners.entry(owner).or_default().terms = terms;
     }
 
     /// From now on clients that do not find a block by themselves ask: others may hold it.

@@ -15,6 +15,23 @@ pub struct GrantAsk {
     pub want: u64,
 }
 
+/// What is so of all blocks that an owner writes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Terms {
+    /// Whence they are.
+    pub origin: Origin,
+}
+
+/// Whence a block is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Origin {
+    /// From whoever computed it.
+    #[default]
+    Computed,
+    /// From another worker, which can be asked again: goes first when room is needed.
+    Copied,
+}
+
 /// A block whose bytes are all in place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PutRecord {

@@ -64,7 +64,10 @@ impl Pool {
         self.blocks.change(id, |block| {
             block.parent = parent;
             block.naming = Naming::Published;
-            self.evictor.used(&mut block.standing);
+            self.evictor.came(&key, &mut block.standing);
+            if self.lineage.has_children(&key) {
+                self.evictor.led(&key, &mut block.standing);
+            }
         });
         self.index.publish(key, id);
         if self.tells_of_names {
@@ -75,6 +78,9 @@ impl Pool {
         }
         if let Some(parent) = parent {
             self.lineage.child_came(parent);
+            if let Some(standing) = self.index.find(&parent).and_then(|parent| self.blocks.standing_mut(parent)) {
+                self.evictor.led(&parent, standing);
+            }
         }
         if let Some(at) = expires_at {
             self.deadlines.add(at, id);
@@ -86,10 +92,10 @@ impl Pool {
         let withdrawn = self.blocks.change(id, |block| {
             debug_assert!(block.is_published());
             block.naming = Naming::Withdrawn;
-            self.evictor.forget(id, &mut block.standing);
-            (block.key, block.parent, block.expires_at)
+            self.evictor.forget(id, &block.key, &mut block.standing);
+            (block.key, block.parent, block.expires_at, block.standing)
         });
-        let Some((key, parent, expires_at)) = withdrawn else { return };
+        let Some((key, parent, expires_at, standing)) = withdrawn else { return };
         self.index.withdraw(&key);
         if self.tells_of_names {
             self.events.push(Event::Withdrawn { key });
@@ -99,9 +105,12 @@ impl Pool {
             self.deadlines.remove(at, id);
         }
         let Some(parent) = parent else { return };
-        if self.lineage.child_went(&parent) == Parent::Childless
-            && let Some(parent) = self.index.find(&parent)
-        {
+        let lineage = self.lineage.child_went(&parent);
+        let Some(parent) = self.index.find(&parent) else { return };
+        if let Some(parent) = self.blocks.standing_mut(parent) {
+            self.evictor.outlived(parent, &standing);
+        }
+        if lineage == Parent::Childless {
             self.settle(parent);
         }
     }

@@ -43,7 +43,7 @@ impl Pool {
         self.blocks.change(id, |block| {
             block.pins += 1;
             self.counts.hit_bytes += block.len;
-            self.evictor.used(&mut block.standing);
+            self.evictor.used(key, &mut block.standing);
             Pinned {
                 block: id,
                 extent: block.extent,

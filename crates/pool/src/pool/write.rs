@@ -7,7 +7,7 @@ use chariot_types::{Extent, Key};
 use crate::block::{Block, Naming, State};
 use crate::evict::Standing;
 use crate::{
-    BlockId, CreateOutcome, CreateRecord, Event, Misuse, OwnerId, Pool, PutOutcome, PutRecord, SlotId, Teller,
+    BlockId, CreateOutcome, CreateRecord, Event, Misuse, OwnerId, Pool, PutOutcome, PutRecord, SlotId, Teller, Terms,
 };
 
 impl Pool {
@@ -37,7 +37,7 @@ impl Pool {
             naming: Naming::Unpublished,
             pins: 0,
             expires_at,
-            standing: Standing::default(),
+            standing: self.standing_for(owner),
         };
         let id = self.blocks.insert(block);
         self.publish_sealed(id, key);
@@ -65,7 +65,7 @@ impl Pool {
             naming: Naming::Unpublished,
             pins: 0,
             expires_at: None,
-            standing: Standing::default(),
+            standing: self.standing_for(owner),
         });
         self.owners.entry(owner).or_default().slots.insert(slot, id);
         if self.is_present(&key, now) {
@@ -139,6 +139,10 @@ impl Pool {
         Ok(())
     }
 
+    fn standing_for(&self, owner: OwnerId) -> Standing {
+        Standing::of(self.owners.get(&owner).map_or_else(Terms::default, |owner| owner.terms).origin)
+    }
+
     fn block_in(&self, owner: OwnerId, slot: SlotId) -> Result<BlockId, Misuse> {
         let block = self.owners.get(&owner).and_then(|owner| owner.slots.get(&slot));
         block.copied().ok_or(Misuse::UnknownSlot { slot })
@@ -207,8 +211,8 @@ impl Pool {
     }
 
     pub(super) fn note_use(&mut self, id: BlockId) {
-        if let Some(standing) = self.blocks.standing_mut(id) {
-            self.evictor.used(standing);
+        if let Some((key, standing)) = self.blocks.named_standing_mut(id) {
+            self.evictor.used(&key, standing);
         }
     }
 }

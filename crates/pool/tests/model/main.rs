@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use chariot_index::{Found, Held, Index as SharedIndex, Pinning, Pins, View, Want};
 use chariot_pool::{
-    BlockId, CreateOutcome, CreateRecord, Event, GrantAsk, Lookup, Misuse, NoRoom, OwnerId, PinWhat, Pool, PoolStats,
-    Prefix, Progress, PutOutcome, PutRecord, SlotId, Teller,
+    BlockId, CreateOutcome, CreateRecord, Event, GrantAsk, Lookup, Misuse, NoRoom, Origin, OwnerId, PinWhat, Pool,
+    PoolStats, Prefix, Progress, PutOutcome, PutRecord, SlotId, Teller, Terms,
 };
 use chariot_types::{Extent, Key};
 use proptest::prelude::*;
@@ -47,6 +47,8 @@ proptest! {
 /// A pool and its model.
 struct Run {
     pool: Pool,
+    /// Events that were taken and not yet compared.
+    events: Vec<Event>,
     /// What events have told of names.
     names: BTreeSet<Key>,
     naive: Naive,
@@ -98,9 +100,10 @@ impl Run {
             (Pool::new(capacity), None)
         };
         pool.tell_of_names();
-        Self {
+        let mut run = Self {
             pool,
             reader,
+            events: Vec::new(),
             names: BTreeSet::new(),
             naive: Naive::new(capacity),
             parents,
@@ -110,7 +113,9 @@ impl Run {
             slots: 0,
             ids: HashMap::new(),
             refused: false,
-        }
+        };
+        run.owners.into_iter().for_each(|owner| run.pool.agree(owner, run.terms_of(owner)));
+        run
     }
 
     fn instant(&self) -> Instant {
@@ -119,6 +124,11 @@ impl Run {
 
     fn owner(&self, owner: u8) -> OwnerId {
         self.owners[usize::from(owner)]
+    }
+
+    /// The third owner's blocks are copies.
+    fn terms_of(&self, owner: OwnerId) -> Terms {
+        Terms { origin: if self.owners[2] == owner { Origin::Copied } else { Origin::Computed } }
     }
 
     fn take(&mut self, step: Step) {
@@ -146,7 +156,9 @@ impl Run {
                 let gone = self.owner(owner);
                 self.pool.drop_owner(gone);
                 self.naive.drop_owner(gone);
-                self.owners[usize::from(owner)] = OwnerId(gone.0 + 3);
+                let next = OwnerId(gone.0 + 3);
+                self.owners[usize::from(owner)] = next;
+                self.pool.agree(next, self.terms_of(next));
             }
             Step::Pass { seconds } => self.now += seconds,
             Step::Expire => assert_eq!(self.pool.expire(self.instant()), self.naive.expire(self.now)),
@@ -172,7 +184,6 @@ impl Run {
                 assert_eq!((listing.readable, listing.sealed), (block.readable(), !block.is_growing()));
                 assert!(listing.sealed || want == Want::Readable);
                 block.pins += 1;
-                self.naive.note_use(serial);
                 reader.held.push((serial, held));
             }
             Pinning::Growing(listing) => {
@@ -208,7 +219,7 @@ impl Run {
         let expired = if fitted { 0 } else { self.naive.expire(self.now) };
         assert_eq!(after.expired - before.expired, expired as u64, "the expired go before others, and only if need be");
         let hopeless = self.naive.stats().free + self.naive.idle_bytes() < min;
-        self.evict(after.evictions - before.evictions, min);
+        self.evict((after.evictions - before.evictions) as usize, min);
         match answer {
             Ok(region) => {
                 assert!(region.len >= min && region.len <= want.next_multiple_of(Extent::ALIGN).max(min));
@@ -221,35 +232,35 @@ impl Run {
             }
             Err(_) => {
                 assert!(!self.naive.fits(min), "room is refused only when there is none");
-                assert!(hopeless || self.parents == Parents::Hostile || self.naive.victim().is_none());
+                assert!(hopeless || self.parents == Parents::Hostile || self.naive.evictable().next().is_none());
                 self.refused = true;
                 None
             }
         }
     }
 
-    /// Evicts as many blocks from the model as the pool did, while there is no room for `min`.
-    fn evict(&mut self, count: u64, min: u64) {
-        for _ in 0..count {
-            let victim = match self.parents {
-                Parents::Honest => {
-                    assert!(!self.naive.fits(min), "nothing is evicted when there is room");
-                    self.naive.victim().expect("only idle, childless blocks are evicted")
-                }
-                // Which link of a circle was cut is the pool's affair: its index says what went, in whatever order.
-                Parents::Hostile => self.gone().expect("an evicted block is not found"),
-            };
+    /// Evicts from the model what the pool evicted last, `count` blocks, while there is no room for `min`.
+    fn evict(&mut self, count: usize, min: u64) {
+        let before = self.events.len();
+        self.events.extend(self.pool.take_events());
+        let withdrawn = self.events[before..].iter().filter_map(|event| match event {
+            Event::Withdrawn { key } => Some(*key),
+            _ => None,
+        });
+        let withdrawn: Vec<Key> = withdrawn.collect();
+        for key in &withdrawn[withdrawn.len() - count..] {
+            let victim = self.naive.named(key).expect("an evicted block was there");
+            assert!(self.naive.is_idle(victim), "only idle blocks are evicted");
+            // Which link of a circle was cut is the pool's affair.
+            if self.parents == Parents::Honest {
+                assert!(!self.naive.fits(min), "nothing is evicted when there is room");
+                let evictable = || self.naive.evictable().map(|serial| (serial, self.naive.blocks[&serial].origin));
+                assert!(evictable().any(|(serial, _)| serial == victim), "children go before their parents");
+                let is_copy = self.naive.blocks[&victim].origin == Origin::Copied;
+                assert!(is_copy || evictable().all(|(_, origin)| origin == Origin::Computed), "copies go first");
+            }
             self.naive.withdraw(victim);
         }
-    }
-
-    /// An idle block of the model that the pool does not have any more.
-    fn gone(&self) -> Option<Serial> {
-        let missing = |block: &Block| {
-            let idle = block.named == Named::Yes && block.bytes == Bytes::Sealed && block.pins == 0;
-            idle && self.pool.lookup(&block.key, self.instant()) == Lookup::Miss
-        };
-        self.naive.blocks.iter().find(|(_, block)| missing(block)).map(|(&serial, _)| serial)
     }
 
     fn give_back(&mut self, owner: OwnerId, region: Index, from: u64, len: u64) {
@@ -274,7 +285,7 @@ impl Run {
         carved.or_else(|| self.grant(owner, draft.len, draft.len + draft.ahead).and_then(carve))
     }
 
-    fn block(draft: &Draft, extent: Extent, bytes: Bytes) -> Block {
+    fn block(&self, owner: OwnerId, draft: &Draft, extent: Extent, bytes: Bytes) -> Block {
         Block {
             key: key(draft.key),
             parent: draft.parent.map(key),
@@ -285,14 +296,14 @@ impl Run {
             pins: 0,
             time_to_live: draft.time_to_live,
             expires_at: None,
-            last_use: 0,
+            origin: self.terms_of(owner).origin,
         }
     }
 
     fn put(&mut self, owner: OwnerId, draft: Draft) {
         let Some(extent) = self.carve(owner, &draft) else { return };
         self.naive.cut(owner, extent);
-        let serial = self.naive.add(Self::block(&draft, extent, Bytes::Growing { readable: 0 }));
+        let serial = self.naive.add(self.block(owner, &draft, extent, Bytes::Growing { readable: 0 }));
         self.naive.write(serial, draft.len);
         let stored = self.naive.claim(&key(draft.key), draft.time_to_live.map(|time| self.now + time), self.now);
         let record = PutRecord {
@@ -322,17 +333,14 @@ impl Run {
             teller: Teller::Pool,
         };
         let outcome = self.pool.create(owner, record, self.instant()).unwrap();
-        let serial = self.naive.add(Self::block(&draft, extent, Bytes::Growing { readable: 0 }));
+        let serial = self.naive.add(self.block(owner, &draft, extent, Bytes::Growing { readable: 0 }));
         self.naive.holding(owner).slots.insert(slot, serial);
         match self.naive.found(&key(draft.key), self.now) {
             None => {
                 assert_eq!(outcome, CreateOutcome::Growing);
                 self.naive.publish(serial, Told::Readable);
             }
-            Some(present) => {
-                assert_eq!(outcome, CreateOutcome::AlreadyPresent);
-                self.naive.note_use(present);
-            }
+            Some(_) => assert_eq!(outcome, CreateOutcome::AlreadyPresent),
         }
     }
 
@@ -383,7 +391,6 @@ impl Run {
         assert_eq!(pinned.is_some(), expected.is_some());
         let (Some(pinned), Some(serial)) = (pinned, expected) else { return };
         assert_eq!(self.ids.get(&serial), Some(&pinned.block));
-        self.naive.note_use(serial);
         let block = self.naive.block(serial);
         block.pins += 1;
         assert_eq!((pinned.extent, pinned.len), (block.extent, block.len));
@@ -448,7 +455,8 @@ impl Run {
     }
 
     fn compare_events(&mut self) {
-        let mut events = self.pool.take_events();
+        let mut events = std::mem::take(&mut self.events);
+        events.extend(self.pool.take_events());
         let before = events.len();
         events.retain(|event| *event != Event::RoomFreed);
         let told_of_room = before - events.len();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chariot_pool::{BlockId, OwnerId, PoolStats, SlotId, Tally};
+use chariot_pool::{BlockId, Origin, OwnerId, PoolStats, SlotId, Tally};
 use chariot_types::{Extent, Key};
 
 /// Seconds since the start of the test.
@@ -23,7 +23,6 @@ pub(crate) struct Naive {
     /// What the pool should have told by now, and has not been asked for.
     pub(crate) told: Vec<(Told, Serial, Key)>,
     next: Serial,
-    clock: u64,
 }
 
 #[derive(Default)]
@@ -44,7 +43,7 @@ pub(crate) struct Block {
     pub(crate) pins: u64,
     pub(crate) time_to_live: Option<Time>,
     pub(crate) expires_at: Option<Time>,
-    pub(crate) last_use: u64,
+    pub(crate) origin: Origin,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,11 +179,6 @@ impl Naive {
         self.blocks.get_mut(&serial).expect("the test asks for live blocks")
     }
 
-    pub(crate) fn note_use(&mut self, serial: Serial) {
-        self.clock += 1;
-        self.block(serial).last_use = self.clock;
-    }
-
     pub(crate) fn tell(&mut self, told: Told, serial: Serial) {
         self.told.push((told, serial, self.blocks[&serial].key));
     }
@@ -200,7 +194,6 @@ impl Naive {
             .collect();
         self.block(serial).named = Named::Yes;
         before.into_iter().for_each(|before| self.withdraw(before));
-        self.note_use(serial);
         self.tell(told, serial);
     }
 
@@ -216,7 +209,6 @@ impl Naive {
         };
         let block = self.block(present);
         block.expires_at = block.expires_at.zip(until).map(|(at, until)| at.max(until));
-        self.note_use(present);
         false
     }
 
@@ -227,7 +219,6 @@ impl Naive {
         match named {
             Named::Yes => {
                 self.block(serial).expires_at = until;
-                self.note_use(serial);
                 self.tell(Told::Sealed, serial);
             }
             Named::NotYet => {
@@ -271,23 +262,28 @@ impl Naive {
         self.forget_unneeded();
     }
 
-    /// The block that must be evicted next, if any may: sealed, found, not pinned, no child's parent, and of those
-    /// the one not used for longest.
-    pub(crate) fn victim(&self) -> Option<Serial> {
-        let may_go = |block: &Block| {
-            let has_child = |child: &Block| child.named == Named::Yes && child.parent == Some(block.key);
-            block.named == Named::Yes
-                && block.bytes == Bytes::Sealed
-                && block.pins == 0
-                && !self.blocks.values().any(has_child)
-        };
-        let candidates = self.blocks.iter().filter(|(_, block)| may_go(block));
-        candidates.min_by_key(|(_, block)| block.last_use).map(|(&serial, _)| serial)
+    /// The block that has the name `key`, whether its time is over or not.
+    pub(crate) fn named(&self, key: &Key) -> Option<Serial> {
+        let named = |block: &Block| block.named == Named::Yes && block.key == *key;
+        self.blocks.iter().find(|(_, block)| named(block)).map(|(&serial, _)| serial)
+    }
+
+    /// Whether a block is sealed, found, and not pinned.
+    pub(crate) fn is_idle(&self, serial: Serial) -> bool {
+        let block = &self.blocks[&serial];
+        block.named == Named::Yes && block.bytes == Bytes::Sealed && block.pins == 0
+    }
+
+    /// The blocks that may be evicted: idle, and no child's parent.
+    pub(crate) fn evictable(&self) -> impl Iterator<Item = Serial> {
+        let has_child =
+            |key: Key| self.blocks.values().any(|child| child.named == Named::Yes && child.parent == Some(key));
+        self.blocks.keys().copied().filter(move |serial| self.is_idle(*serial) && !has_child(self.blocks[serial].key))
     }
 
     pub(crate) fn idle_bytes(&self) -> u64 {
-        let idle = |block: &&Block| block.named == Named::Yes && block.bytes == Bytes::Sealed && block.pins == 0;
-        self.blocks.values().filter(idle).map(|block| block.extent.len).sum()
+        let idle = self.blocks.iter().filter(|(serial, _)| self.is_idle(**serial));
+        idle.map(|(_, block)| block.extent.len).sum()
     }
 
     pub(crate) fn forget_unneeded(&mut self) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chariot_fabric::transport::Payload;
 use chariot_fabric::{Growth, Look, Sink, Source};
 use chariot_pool::{
-    BlockId, CreateOutcome, CreateRecord, GrantAsk, Lookup, OwnerId, PinWhat, Progress, SlotId, Teller,
+    BlockId, CreateOutcome, CreateRecord, GrantAsk, Lookup, Origin, OwnerId, PinWhat, Progress, SlotId, Teller, Terms,
 };
 use chariot_types::{Extent, Key};
 use chariot_wire::InlineRecord;
@@ -61,6 +61,7 @@ fn create(state: &mut State, owner: OwnerId, block: &InlineRecord) -> Option<Ext
         return None;
     }
     let room = Extent::room_for(block.len())?;
+    state.pool.agree(owner, Terms { origin: Origin::Copied });
     let extent = state.pool.grant(owner, GrantAsk { min: room, want: room }, now).ok()?;
     let (key, parent, len) = (block.key, block.parent(), block.len());
     let time_to_live = block.time_to_live();
