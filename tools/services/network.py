@@ -12,7 +12,9 @@ Where namespaces are not allowed, the nodes are loopback addresses: services tal
 or cut.
 """
 
+import hashlib
 import json
+import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from os import getpid
@@ -70,7 +72,7 @@ def make_network(label: str, count: int, cleanup: ExitStack) -> Network:
     try:
         namespaces.remove(label)
         cleanup.callback(remove, label)
-        return connected(label, count)
+        return connected(label, count, free_prefix(label, cleanup))
     except NotAllowed as reason:
         remove(label)
         step.note(f"no network namespaces: {reason}")
@@ -85,9 +87,8 @@ def remove(label: str) -> None:
         namespaces.remove(label)
 
 
-def connected(label: str, count: int) -> Network:
+def connected(label: str, count: int, prefix: str) -> Network:
     """The network with namespaces."""
-    prefix = free_prefix()
     hub = Node("hub", f"{prefix}.1", name_of(label, "hub"))
     nodes = tuple(
         Node(f"node{number}", f"{prefix}.{10 + number}", name_of(label, f"node{number}"))
@@ -115,9 +116,26 @@ def plug_in(hub: Node, port: str, interface: str, where: str) -> None:
     ip("-n", inside(hub), "link", "set", port, "master", "bridge", "up")
 
 
-def free_prefix() -> str:
-    """The first three numbers of addresses that this machine has no route to yet."""
+def free_prefix(label: str, cleanup: ExitStack) -> str:
+    """The first three numbers of addresses that no other network of this machine has, until `cleanup`.
+
+    Another one for each purpose: workers at one address are told apart by nothing but that.
+    """
     routes = [route["dst"] for route in json.loads(ip("-json", "route", "show"))]
-    first = int(namespaces.CHECKOUT, 16)
-    candidates = (NETWORKS[(first + index) % len(NETWORKS)] for index in range(len(NETWORKS)))
-    return next(prefix for prefix in candidates if not any(route.startswith(f"{prefix}.") for route in routes))
+    first = int.from_bytes(hashlib.sha256(name_of(label, "").encode()).digest()[:4])
+    for index in range(len(NETWORKS)):
+        prefix = NETWORKS[(first + index) % len(NETWORKS)]
+        if not any(route.startswith(f"{prefix}.") for route in routes) and claim(prefix, cleanup):
+            return prefix
+    raise NotAllowed(f"all of {len(NETWORKS)} networks are taken")
+
+
+def claim(prefix: str, cleanup: ExitStack) -> bool:
+    """Keeps others from taking a network between the look at the routes and the making of one's own."""
+    holder = socket.socket(socket.AF_UNIX)
+    cleanup.callback(holder.close)
+    try:
+        holder.bind(f"\0chariot-network-{prefix}")
+    except OSError:
+        return False
+    return True
