@@ -122,7 +122,7 @@ def pytest(log: str, folder: Path, *arguments: str) -> str:
     return re.sub(r"^=+ | in [\d.]+s.*$", "", closing).strip()
 
 
-FUZZ_TARGETS = ("frames",)
+FUZZ_TARGETS = ("frames", "spill")
 
 # What a fuzzer needs to see which branches an input reaches, by flags that a stable compiler takes.
 COVERAGE_FLAGS = " ".join(
