@@ -41,11 +41,11 @@ impl Node {
     }
 
     /// A place for a block that comes; `None` if it is here already, or there is no room for it.
-    pub(super) fn sink(&self, block: &InlineRecord) -> Option<Box<dyn Sink>> {
+    pub(super) fn sink(&self, block: &InlineRecord, origin: Origin) -> Option<Box<dyn Sink>> {
         let shared = self.shared.clone();
         let owner = shared.next_session();
         let extent = shared.change(|state| {
-            let created = create(state, owner, block);
+            let created = create(state, owner, block, origin);
             if created.is_none() {
                 state.pool.drop_owner(owner);
             }
@@ -55,13 +55,13 @@ impl Node {
     }
 }
 
-fn create(state: &mut State, owner: OwnerId, block: &InlineRecord) -> Option<Extent> {
+fn create(state: &mut State, owner: OwnerId, block: &InlineRecord, origin: Origin) -> Option<Extent> {
     let now = Instant::now().into_std();
     if state.pool.lookup(&block.key, now) != Lookup::Miss {
         return None;
     }
     let room = Extent::room_for(block.len())?;
-    state.pool.agree(owner, Terms { origin: Origin::Copied });
+    state.pool.agree(owner, Terms { origin });
     let extent = state.pool.grant(owner, GrantAsk { min: room, want: room }, now).ok()?;
     let (key, parent, len) = (block.key, block.parent(), block.len());
     let time_to_live = block.time_to_live();

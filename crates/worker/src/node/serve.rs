@@ -2,7 +2,7 @@
 
 use chariot_directory::Enrolment;
 use chariot_fabric::{Asker, Host, PullEnd, Sink};
-use chariot_pool::Lookup;
+use chariot_pool::{Lookup, Origin};
 use chariot_types::{Key, RunId};
 use chariot_wire::{InlineRecord, Pull, Reach};
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Host for Node {
     }
 
     fn opened(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
-        self.sink(block)
+        self.sink(block, Origin::Copied)
     }
 
     fn ended(&self, from: RunId, key: Key, end: PullEnd) {
@@ -42,7 +42,8 @@ impl Host for Node {
     }
 
     fn offered(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
-        self.sink(block)
+        // It is wanted here next, so it is no copy that may go first.
+        self.sink(block, Origin::Computed)
     }
 
     fn announced(&self, from: RunId, keys: &[Key]) {
