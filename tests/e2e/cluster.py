@@ -1,4 +1,4 @@
-"""A cluster of data workers, each in a network namespace of its own, with a real etcd: what tests of several nodes share."""
+"""A cluster of data workers with a real etcd, each on a node of its own: what tests of several nodes share."""
 
 import os
 import signal
@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import chariot_ds
-
 from tools.services.data_worker import DataWorker, start_worker
 from tools.services.etcd import Etcd, start_etcd
 from tools.services.network import Network, make_network
@@ -55,11 +54,10 @@ class Cluster:
 
     def start(self, number: int) -> None:
         """`dscli start` on a worker's node."""
-        flags = [
-            "--etcd_address", self.etcd.address, "--lease_seconds", str(LEASE_SECONDS), "--shared_memory_size_mb", "128",
-        ]  # fmt: skip
+        flags = ["--etcd_address", self.etcd.address, "--lease_seconds", str(LEASE_SECONDS)]
+        memory = ["--shared_memory_size_mb", "128"]
         logs = self.logs / f"worker{number}"
-        self.workers[number] = start_worker(self.address(number), logs, *flags, node=self.nodes[number])
+        self.workers[number] = start_worker(self.address(number), logs, *flags, *memory, node=self.nodes[number])
 
     def stop(self, number: int) -> None:
         """`dscli stop`: the worker leaves."""

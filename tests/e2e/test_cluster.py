@@ -15,6 +15,8 @@ from tools.failure import Failure
 from tools.services.data_worker import start_worker
 from tools.services.etcd import start_etcd
 from tools.services.link import Link, shape, unshape
+from tools.services.namespaces import ip
+from tools.services.network import inside
 
 NAMES = [f"block {number}" for number in range(60)]
 
@@ -190,17 +192,9 @@ def test_two_clusters_share_an_etcd_and_nothing_else(cluster: Cluster, logs: Pat
 
 def test_the_address_of_a_live_worker_is_refused_to_another_host(cluster: Cluster, logs: Path) -> None:
     flags = ["--etcd_address", cluster.etcd.address, "--lease_seconds", str(LEASE_SECONDS)]
-    with pytest.raises(Failure, match=r"31501"):
-        # The hub says that it is the first node; it can listen there, because nobody else of its host does.
-        namespace = cluster.network.hub.namespace
-        assert namespace is not None
-        lend_address(namespace, cluster.nodes[0].host)
-        start_worker(cluster.address(0), logs / "impostor", *flags, node=cluster.network.hub)
+    hub = cluster.network.hub
+    # So that it can listen at the first node's address; the network is not told.
+    ip("-n", inside(hub), "address", "add", f"{cluster.nodes[0].host}/32", "dev", "lo")
+    with pytest.raises(Failure, match="31501"):
+        start_worker(cluster.address(0), logs / "impostor", *flags, node=hub)
     assert len(cluster.members(1)) == 3
-
-
-def lend_address(namespace: str, host: str) -> None:
-    """Lets processes in the namespace listen at another node's address, without telling the network."""
-    from tools.services.namespaces import ip
-
-    ip("-n", namespace, "address", "add", f"{host}/32", "dev", "lo")
