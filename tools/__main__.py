@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--stop", action="store_true", help="end what an earlier --keep left running")
     show.add_argument("--json", type=Path, metavar="FILE", help="write the table there as JSON")
 
-    measure = add("bench", "put, get and exists against memcpy and a socket ping-pong", run_bench)
+    measure = add("bench", "put, get, exists and spill against memcpy, a socket ping-pong and fio", run_bench)
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as JSON")
     measure.add_argument(
         "--nodes", type=int, choices=(1, 2), help="1: one worker alone; 2: between workers of one cluster; else both"

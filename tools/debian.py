@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from tools import step
 from tools.checkout import GENERATED
 from tools.failure import Failure
+
+C_LIBRARY = {"libc6", "libgcc-s1", "libcrypt1"}
 
 
 def unpack(package: str, *libraries: str) -> Path:
@@ -38,3 +41,14 @@ def unpack(package: str, *libraries: str) -> Path:
         step.run(["dpkg-deb", "--extract", archive, unfinished], f"unpack-{package}")
     unfinished.rename(folder)
     return folder
+
+
+def libraries_of(package: str) -> list[str]:
+    """The libraries that a package needs, and those that they need, but for the C library."""
+    options = ["--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"]
+    found = subprocess.run(
+        ["apt-cache", "depends", *options, "--no-enhances", package], capture_output=True, text=True, check=True
+    ).stdout
+    # A name at the start of a line is a package that was reached.
+    reached = {line.strip() for line in found.splitlines() if line and not line.startswith((" ", "<"))}
+    return sorted(name for name in reached if name.startswith("lib") and name not in C_LIBRARY)

@@ -5,6 +5,7 @@
 //! here is a test: a slow machine fails nothing.
 
 mod copies;
+mod disk;
 mod hits;
 mod latencies;
 mod nodes;
@@ -37,6 +38,10 @@ pub struct BenchConfig {
     pub dscli: PathBuf,
     /// A Python that has `chariot_ds`; without one, what needs it is not measured.
     pub python: Option<PathBuf>,
+    /// The program fio; without it, the second tier is not measured.
+    pub fio: Option<PathBuf>,
+    /// A folder on the disk that the second tier is measured on, with room for two files of 2 GiB.
+    pub disk: PathBuf,
     /// Bytes of the worker's arena.
     pub shared_memory: u64,
     /// How often each row and its reference take turns.
@@ -55,6 +60,7 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
     target.wait_until_touched()?;
     for part in &config.parts {
         rows.extend(match (part, &config.python) {
+            (Part::Disk, _) => disk::measure(config, progress)?,
             (Part::Latency, _) => latencies::measure(&target, config, progress)?,
             (Part::Waiting, _) => waiting::measure(&target, config, progress)?,
             (Part::Throughput, _) => throughput::measure(&target, config, progress)?,

@@ -13,9 +13,11 @@ pub enum Part {
     Python,
     /// What a worker and an engine use that do nothing.
     Idle,
+    /// The second tier.
+    Disk,
 }
 
 impl Part {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 5] = [Self::Latency, Self::Waiting, Self::Throughput, Self::Python, Self::Idle];
+    pub const ALL: [Self; 6] = [Self::Latency, Self::Waiting, Self::Throughput, Self::Python, Self::Idle, Self::Disk];
 }

@@ -23,6 +23,12 @@ pub(crate) struct Bench {
     /// A Python that has chariot_ds, to measure the Python client and an idle engine with.
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
+    /// The program fio, to measure the second tier against.
+    #[arg(long, value_name = "PROGRAM")]
+    fio: Option<PathBuf>,
+    /// A folder on the disk to measure, with room for 4 GiB.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    disk: PathBuf,
     /// Measure this part only; may be given more than once.
     #[arg(long, value_name = "PART")]
     only: Vec<OnePart>,
@@ -36,6 +42,7 @@ enum OnePart {
     Throughput,
     Python,
     Idle,
+    Disk,
 }
 
 impl From<OnePart> for Part {
@@ -46,6 +53,7 @@ impl From<OnePart> for Part {
             OnePart::Throughput => Self::Throughput,
             OnePart::Python => Self::Python,
             OnePart::Idle => Self::Idle,
+            OnePart::Disk => Self::Disk,
         }
     }
 }
@@ -58,6 +66,8 @@ impl Bench {
             shared_memory: self.shared_memory_size_mb << 20,
             rounds: self.rounds.into(),
             python: self.python,
+            fio: self.fio,
+            disk: self.disk,
             parts: if self.only.is_empty() {
                 Part::ALL.to_vec()
             } else {
