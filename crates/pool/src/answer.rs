@@ -41,6 +41,24 @@ pub enum CreateOutcome {
     AlreadyPresent,
 }
 
+/// What became of a soft pin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SoftPinOutcome {
+    /// The block, and all that leads up to it, goes last.
+    Pinned,
+    /// There is no such block.
+    Absent,
+    /// Too much of the pool would be soft-pinned. Nothing was changed.
+    NoShare {
+        /// Bytes that may be.
+        share: u64,
+        /// Bytes that are.
+        held: u64,
+        /// Bytes that would be besides.
+        more: u64,
+    },
+}
+
 /// What is there under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lookup {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use chariot_types::{Extent, Key};
 
-use crate::Progress;
 use crate::evict::Standing;
+use crate::{NamespaceId, Progress};
 
 /// The record of one block.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Block {
     pub(crate) len: u64,
     pub(crate) state: State,
     pub(crate) naming: Naming,
+    pub(crate) namespace: NamespaceId,
     /// By all owners together.
     pub(crate) pins: u64,
     /// From when on it is not found any more.

@@ -84,6 +84,14 @@ impl Blocks {
         Some(block)
     }
 
+    /// The ids of what is in the `count` places from `from` on, and the place after them, if there is one.
+    pub(crate) fn ids_in_places(&self, from: usize, count: usize) -> (Vec<BlockId>, Option<usize>) {
+        let places = self.places.iter().enumerate().skip(from).take(count).filter(|(_, place)| place.block.is_some());
+        let ids = places.map(|(at, place)| BlockId::new(at, place.generation)).collect();
+        let until = from.saturating_add(count);
+        (ids, (until < self.places.len()).then_some(until))
+    }
+
     /// What is in the `count` places from `from` on, and the place after them, if there is one.
     pub(crate) fn in_places(&self, from: usize, count: usize) -> (impl Iterator<Item = &Block>, Option<usize>) {
         let from = from.min(self.places.len());
@@ -159,6 +167,7 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NamespaceId;
     use crate::block::{Naming, State};
 
     fn block() -> Block {
@@ -169,6 +178,7 @@ mod tests {
             len: 10,
             state: State::Sealed,
             naming: Naming::Published,
+            namespace: NamespaceId::default(),
             pins: 0,
             expires_at: None,
             standing: Standing::default(),

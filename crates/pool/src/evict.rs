@@ -4,6 +4,8 @@
 //! victims; which blocks may go at all ([`Block::is_idle`], no children) is not the policy's to decide. It goes by, one
 //! after another:
 //!
+//! - whether it is soft-pinned: those go after all others;
+//! - its [`Lane`]: who holds more than its quota goes first, as [`Namespaces`](crate::namespaces::Namespaces) says;
 //! - whether it has just been used: what was within the last part of the pool's turnover goes after everything else,
 //!   because those who will read it are on their way;
 //! - its [`Rank`]: copies of others' blocks go first;
@@ -21,6 +23,7 @@
 mod class;
 mod departed;
 mod history;
+mod lanes;
 mod lines;
 mod order;
 
@@ -32,19 +35,10 @@ use crate::{BlockId, Origin};
 use class::Class;
 use departed::Departed;
 use history::History;
-use lines::{Lines, Spot};
+pub(crate) use lanes::Lane;
+use lanes::{Lanes, Rank, Spot};
+use lines::Line;
 use order::Order;
-
-/// How dear a block is; the less dear go first, whatever else is known of them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Rank {
-    Copy,
-    Normal,
-}
-
-impl Rank {
-    const COUNT: usize = 2;
-}
 
 /// What was used within this part of a turnover has just been used. A turnover is as many ticks as there are blocks.
 const FRESH: u64 = 16;
@@ -68,7 +62,7 @@ pub(crate) struct Evictor {
     clock: u64,
     /// Blocks that came and did not go.
     here: u64,
-    lines: [Lines; Rank::COUNT],
+    lanes: Lanes,
     history: History,
     departed: Departed,
     order: Order,
@@ -80,20 +74,22 @@ pub(crate) struct Evictor {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Standing {
     origin: Origin,
+    lane: Lane,
+    is_soft_pinned: bool,
     uses: u8,
     has_led: bool,
     last_use: u64,
-    /// In the line of its rank.
     spot: Option<Spot>,
 }
 
 impl Standing {
-    pub(crate) fn of(origin: Origin) -> Self {
-        Self { origin, ..Self::default() }
+    pub(crate) fn of(origin: Origin, lane: Lane) -> Self {
+        Self { origin, lane, ..Self::default() }
     }
 
     fn rank(&self) -> Rank {
         match self.origin {
+            _ if self.is_soft_pinned => Rank::SoftPinned,
             Origin::Copied => Rank::Copy,
             Origin::Computed => Rank::Normal,
         }
@@ -102,6 +98,12 @@ impl Standing {
     fn class(&self) -> Class {
         Class::of(self.uses, self.has_led)
     }
+
+    /// Where it would stand now.
+    fn place(&self) -> Spot {
+        let line = Line { class: self.class(), last_use: self.last_use };
+        Spot { lane: self.lane, rank: self.rank(), line }
+    }
 }
 
 impl Default for Evictor {
@@ -109,7 +111,7 @@ impl Default for Evictor {
         Self {
             clock: 0,
             here: 0,
-            lines: Default::default(),
+            lanes: Lanes::default(),
             history: History::default(),
             departed: Departed::default(),
             order: Order::default(),
@@ -155,10 +157,20 @@ impl Evictor {
     /// The block became idle, or childless while idle.
     pub(crate) fn offer(&mut self, id: BlockId, standing: &mut Standing) {
         if standing.spot.is_none() {
-            let spot = Spot { class: standing.class(), last_use: standing.last_use };
+            let spot = standing.place();
             standing.spot = Some(spot);
-            self.lines[standing.rank() as usize].add(id, spot, &self.order, self.clock);
+            self.lanes.add(id, spot, &self.order, self.clock);
         }
+    }
+
+    /// From now on the block goes after all that is not soft-pinned.
+    pub(crate) fn soft_pin(&mut self, id: BlockId, standing: &mut Standing) {
+        self.change(id, standing, |standing| standing.is_soft_pinned = true);
+    }
+
+    /// No longer.
+    pub(crate) fn soft_unpin(&mut self, id: BlockId, standing: &mut Standing) {
+        self.change(id, standing, |standing| standing.is_soft_pinned = false);
     }
 
     /// The block was withdrawn.
@@ -166,33 +178,52 @@ impl Evictor {
         self.here -= 1;
         self.departed.remember(key, standing.uses, standing.last_use);
         if let Some(spot) = standing.spot.take() {
-            self.lines[standing.rank() as usize].remove(id, spot);
+            self.lanes.remove(id, spot);
         }
     }
 
-    /// The idle, childless block that goes next. It no longer stands in line.
-    pub(crate) fn victim(&mut self, blocks: &mut Blocks, lineage: &Lineage) -> Option<BlockId> {
+    /// The idle, childless block that goes next, of the first of `lanes` that has one. It no longer stands in line.
+    pub(crate) fn victim(&mut self, lanes: &[Lane], blocks: &mut Blocks, lineage: &Lineage) -> Option<BlockId> {
         if self.clock >= self.order_until {
             self.learn();
         }
         let fresh = self.here / FRESH;
         let passes = [(Rank::Copy, fresh), (Rank::Normal, fresh), (Rank::Copy, 0), (Rank::Normal, 0)];
-        passes.into_iter().find_map(|(rank, youngest)| self.victim_of(rank, youngest, blocks, lineage))
+        let in_lane = |lane: &Lane| passes.map(|(rank, youngest)| ((*lane, rank), youngest));
+        let soft_pinned = lanes.iter().map(|lane| ((*lane, Rank::SoftPinned), 0));
+        let mut all = lanes.iter().flat_map(in_lane).chain(soft_pinned);
+        all.find_map(|(lines, youngest)| self.victim_of(lines, youngest, blocks, lineage))
     }
 
-    fn victim_of(&mut self, rank: Rank, youngest: u64, blocks: &mut Blocks, lineage: &Lineage) -> Option<BlockId> {
+    fn victim_of(
+        &mut self,
+        (lane, rank): (Lane, Rank),
+        youngest: u64,
+        blocks: &mut Blocks,
+        lineage: &Lineage,
+    ) -> Option<BlockId> {
         loop {
-            let lines = &mut self.lines[rank as usize];
-            let (id, spot) = lines.take(&self.order, youngest, self.here / SEARCH, self.clock)?;
+            let lines = self.lanes.lines(lane, rank);
+            let (id, line) = lines.take(&self.order, youngest, self.here / SEARCH, self.clock)?;
             let evictable = blocks.get(id).is_some_and(|block| block.is_idle() && !lineage.has_children(&block.key));
             let Some(standing) = blocks.standing_mut(id) else { continue };
             standing.spot = None;
             if !evictable {
                 continue;
             }
-            if spot == (Spot { class: standing.class(), last_use: standing.last_use }) {
+            if line == standing.place().line {
                 return Some(id);
             }
+            self.offer(id, standing);
+        }
+    }
+
+    /// Changes what makes a block stand in another lane or rank.
+    fn change(&mut self, id: BlockId, standing: &mut Standing, change: impl FnOnce(&mut Standing)) {
+        let spot = standing.spot.take();
+        change(standing);
+        if let Some(spot) = spot {
+            self.lanes.remove(id, spot);
             self.offer(id, standing);
         }
     }
@@ -208,6 +239,6 @@ impl Evictor {
         self.departed.fit(self.here as usize);
         self.order = Order::by(&self.history.look_back(self.clock, HORIZON * self.here));
         self.order_until = self.clock + (self.here / 2).max(LEAST_TICKS);
-        self.lines.iter_mut().for_each(Lines::search_anew);
+        self.lanes.search_anew();
     }
 }

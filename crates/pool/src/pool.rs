@@ -1,11 +1,14 @@
 //! [`Pool`]: who holds which bytes of the arena, and what can be found in it.
 //!
 //! The calls are in `pool/`: `grant` (room), `write` (putting and growing blocks), `read` (finding and pinning),
-//! `life` (how blocks come and go), `sweep` (freeing what nobody reads any more).
+//! `life` (how blocks come and go), `soft_pin` (which go last), `evict` (because someone asks), `sweep` (freeing what nobody
+//! reads any more).
 
+mod evict;
 mod grant;
 mod life;
 mod read;
+mod soft_pin;
 mod sweep;
 mod write;
 
@@ -13,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use chariot_index::Index as SharedIndex;
+use chariot_types::NamespaceName;
 use foldhash::fast::RandomState;
 
 use crate::blocks::Blocks;
@@ -20,10 +24,14 @@ use crate::deadlines::Deadlines;
 use crate::evict::Evictor;
 use crate::index::Index;
 use crate::lineage::Lineage;
+use crate::namespaces::Namespaces;
 use crate::owner::Owner;
 use crate::room::Room;
 use crate::shown::Shown;
-use crate::{BlockId, Event, OwnerId, PoolStats, Terms};
+use crate::soft_pins::SoftPins;
+use crate::{BlockId, Event, NamespaceId, NamespaceStats, OwnerId, PoolStats, Terms};
+
+pub use evict::Whose;
 
 /// Who holds which bytes of the arena, and what can be found in it.
 ///
@@ -40,6 +48,8 @@ pub struct Pool {
     blocks: Blocks,
     index: Index,
     lineage: Lineage,
+    namespaces: Namespaces,
+    soft_pins: SoftPins,
     evictor: Evictor,
     deadlines: Deadlines,
     events: Vec<Event>,
@@ -81,6 +91,8 @@ impl Pool {
             blocks: Blocks::default(),
             index: Index::default(),
             lineage: Lineage::default(),
+            namespaces: Namespaces::default(),
+            soft_pins: SoftPins::default(),
             evictor: Evictor::default(),
             deadlines: Deadlines::default(),
             events: Vec::new(),
@@ -102,6 +114,28 @@ impl Pool {
     /// From now on there are events when a block can be found under its key, and when it no longer can.
     pub fn tell_of_names(&mut self) {
         self.tells_of_names = true;
+    }
+
+    /// The namespace called `name`, for [`Terms`]. It comes into being if there is none.
+    pub fn namespace(&mut self, name: &NamespaceName) -> NamespaceId {
+        self.namespaces.id(name)
+    }
+
+    /// The namespace called `name`, if anybody ever named it.
+    pub fn find_namespace(&self, name: &NamespaceName) -> Option<NamespaceId> {
+        self.namespaces.find(name)
+    }
+
+    /// Gives a namespace a quota: while it holds more bytes than that, its blocks go before others', and while it holds
+    /// less, others' go before its own, when room is needed. It may hold more for as long as nobody needs room. For
+    /// blocks that it puts from now on.
+    pub fn set_quota(&mut self, namespace: NamespaceId, bytes: u64) {
+        self.namespaces.set_quota(namespace, bytes);
+    }
+
+    /// How the namespaces are that hold blocks or have a quota.
+    pub fn namespaces(&self) -> Vec<NamespaceStats> {
+        self.namespaces.stats()
     }
 
     /// From now on this is so of all blocks that the owner puts and creates. Without, [`Terms::default`] is.
@@ -132,6 +166,7 @@ impl Pool {
             growing: census.growing,
             detached: census.detached,
             pinned: self.pinned(),
+            soft_pinned: self.soft_pins.held(),
             evictions: self.counts.evictions,
             expired: self.counts.expired,
             hits: self.counts.hits.saturating_add(readers.hits),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chariot_types::{Extent, Key};
 
-use crate::SlotId;
+use crate::{NamespaceId, SlotId};
 
 /// Room that an owner would like to have ahead of need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub struct GrantAsk {
 /// What is so of all blocks that an owner writes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Terms {
+    /// Whose they are.
+    pub namespace: NamespaceId,
     /// Whence they are.
     pub origin: Origin,
 }

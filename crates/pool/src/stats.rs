@@ -30,7 +30,9 @@ pub struct PoolStats {
     pub detached: Tally,
     /// Blocks of any kind that someone has pinned.
     pub pinned: Tally,
-    /// Blocks evicted to make room.
+    /// Blocks that are soft-pinned, with those that lead up to them.
+    pub soft_pinned: Tally,
+    /// Blocks evicted to make room, or because someone asked.
     pub evictions: u64,
     /// Blocks withdrawn because their time was over.
     pub expired: u64,

@@ -7,9 +7,11 @@ mod chain;
 mod extent;
 mod key;
 mod member;
+mod namespace_name;
 
 pub use address::{AddressError, WorkerAddress};
 pub use chain::{KeyChain, Namespace};
 pub use extent::{Carved, Extent};
 pub use key::{Key, KeyError};
 pub use member::{Member, RunId, RunIdError};
+pub use namespace_name::{NamespaceName, NamespaceNameError};

@@ -77,28 +77,25 @@ impl Pool {
         }
         let mut spared = Vec::new();
         let taken = loop {
-            let evicted = self.evict_for(min, &held, &mut spared);
+            let evicted = self.evict_for(min, u64::MAX, &held, &mut spared);
             self.sweep();
             let taken = self.room.take(min, want);
             if taken.is_some() || evicted == 0 {
                 break taken;
             }
         };
-        for id in spared {
-            if let Some(standing) = self.blocks.standing_mut(id) {
-                self.evictor.offer(id, standing);
-            }
-        }
+        self.offer_again(spared);
         taken
     }
 
-    /// Evicts as many blocks as a room of `min` bytes takes at the least, one or more; how many there were. Together,
-    /// because before their bytes are free someone has to look whether they are being read. What is `held` is not
-    /// evicted but moved to `spared`.
-    fn evict_for(&mut self, min: u64, held: &Held, spared: &mut Vec<BlockId>) -> u64 {
+    /// Evicts as many blocks as a room of `min` bytes takes at the least, one or more, and `most` at the most; how many
+    /// there were. Together, because before their bytes are free someone has to look whether they are being read. What
+    /// is `held` is not evicted but moved to `spared`.
+    pub(super) fn evict_for(&mut self, min: u64, most: u64, held: &Held, spared: &mut Vec<BlockId>) -> u64 {
         let (mut evicted, mut bytes) = (0, 0);
-        while evicted == 0 || self.room.free() + bytes < min {
-            let Some(victim) = self.evictor.victim(&mut self.blocks, &self.lineage) else { break };
+        while evicted < most && (evicted == 0 || self.room.free() + bytes < min) {
+            let lanes = self.namespaces.lanes();
+            let Some(victim) = self.evictor.victim(&lanes, &mut self.blocks, &self.lineage) else { break };
             if held.contains(victim) {
                 spared.push(victim);
                 continue;
@@ -106,9 +103,7 @@ impl Pool {
             if self.shown.is_shared() {
                 bytes += self.blocks.get(victim).map_or(0, |block| block.extent.len);
             }
-            self.counts.evictions += 1;
-            self.withdraw(victim);
-            self.settle(victim);
+            self.evict(victim);
             evicted += 1;
         }
         evicted

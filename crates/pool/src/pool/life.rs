@@ -22,7 +22,7 @@ impl Pool {
         was_found
     }
 
-    /// Withdraws the blocks whose time is over; how many they were.
+    /// Withdraws the blocks whose time is over; how many they were. Soft pins whose time is over end.
     ///
     /// They are not found from that time on, whether this was called or not; this makes their bytes free. Blocks
     /// expire without regard to their children: time to live is the client's wish, not a guess of ours.
@@ -34,6 +34,7 @@ impl Pool {
             expired += 1;
         }
         self.counts.expired += expired as u64;
+        self.end_soft_pins(now);
         expired
     }
 
@@ -59,7 +60,7 @@ impl Pool {
 
     /// Gives a block its name, which must be free.
     pub(super) fn publish(&mut self, id: BlockId) {
-        let Some(&Block { key, parent, expires_at, .. }) = self.blocks.get(id) else { return };
+        let Some(&Block { key, parent, expires_at, namespace, extent, .. }) = self.blocks.get(id) else { return };
         let parent = parent.filter(|&parent| !self.would_be_its_own_ancestor(key, parent));
         self.blocks.change(id, |block| {
             block.parent = parent;
@@ -70,6 +71,7 @@ impl Pool {
             }
         });
         self.index.publish(key, id);
+        self.namespaces.came(namespace, extent.len);
         if self.tells_of_names {
             self.events.push(Event::Published { key });
         }
@@ -82,6 +84,7 @@ impl Pool {
                 self.evictor.led(&parent, standing);
             }
         }
+        self.count_in_soft_pins(&key, parent, extent.len);
         if let Some(at) = expires_at {
             self.deadlines.add(at, id);
         }
@@ -93,9 +96,11 @@ impl Pool {
             debug_assert!(block.is_published());
             block.naming = Naming::Withdrawn;
             self.evictor.forget(id, &block.key, &mut block.standing);
-            (block.key, block.parent, block.expires_at, block.standing)
+            (block.key, block.parent, block.expires_at, block.standing, block.namespace, block.extent.len)
         });
-        let Some((key, parent, expires_at, standing)) = withdrawn else { return };
+        let Some((key, parent, expires_at, standing, namespace, bytes)) = withdrawn else { return };
+        self.discount_in_soft_pins(&key, parent, bytes);
+        self.namespaces.went(namespace, bytes);
         self.index.withdraw(&key);
         if self.tells_of_names {
             self.events.push(Event::Withdrawn { key });

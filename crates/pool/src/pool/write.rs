@@ -20,6 +20,7 @@ impl Pool {
         let PutRecord { key, parent, extent, len, time_to_live } = record;
         check_room(extent, len)?;
         self.cut_granted(owner, extent)?;
+        let Terms { namespace, .. } = self.terms_of(owner);
         self.counts.puts += 1;
         self.counts.put_bytes += len;
         let expires_at = deadline(now, time_to_live);
@@ -35,6 +36,7 @@ impl Pool {
             len,
             state: State::Sealed,
             naming: Naming::Unpublished,
+            namespace,
             pins: 0,
             expires_at,
             standing: self.standing_for(owner),
@@ -56,6 +58,7 @@ impl Pool {
         if teller == Teller::Pool {
             self.shown.begin_unsaid(extent.offset);
         }
+        let Terms { namespace, .. } = self.terms_of(owner);
         let id = self.blocks.insert(Block {
             key,
             parent,
@@ -63,6 +66,7 @@ impl Pool {
             len,
             state: State::Growing { readable: 0, time_to_live },
             naming: Naming::Unpublished,
+            namespace,
             pins: 0,
             expires_at: None,
             standing: self.standing_for(owner),
@@ -140,7 +144,12 @@ impl Pool {
     }
 
     fn standing_for(&self, owner: OwnerId) -> Standing {
-        Standing::of(self.owners.get(&owner).map_or_else(Terms::default, |owner| owner.terms).origin)
+        let Terms { origin, namespace } = self.terms_of(owner);
+        Standing::of(origin, self.namespaces.lane(namespace))
+    }
+
+    fn terms_of(&self, owner: OwnerId) -> Terms {
+        self.owners.get(&owner).map_or_else(Terms::default, |owner| owner.terms)
     }
 
     fn block_in(&self, owner: OwnerId, slot: SlotId) -> Result<BlockId, Misuse> {

@@ -6,6 +6,7 @@
 
 mod naive;
 mod step;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use proptest::sample::Index;
 
 use naive::{Block, Bytes, Naive, Named, Serial, Time, Told};
 use step::{Draft, Parents, Step, steps};
+use turns::Namespace;
 
 proptest! {
     #[test]
@@ -114,7 +116,13 @@ impl Run {
             ids: HashMap::new(),
             refused: false,
         };
-        run.owners.into_iter().for_each(|owner| run.pool.agree(owner, run.terms_of(owner)));
+        for namespace in Namespace::ALL {
+            let id = run.pool.namespace(&namespace.name());
+            if let Some(quota) = namespace.quota(capacity) {
+                run.pool.set_quota(id, quota);
+            }
+        }
+        run.owners.into_iter().for_each(|owner| run.agree(owner));
         run
     }
 
@@ -127,8 +135,22 @@ impl Run {
     }
 
     /// The third owner's blocks are copies.
-    fn terms_of(&self, owner: OwnerId) -> Terms {
-        Terms { origin: if self.owners[2] == owner { Origin::Copied } else { Origin::Computed } }
+    fn origin_of(&self, owner: OwnerId) -> Origin {
+        if self.owners[2] == owner { Origin::Copied } else { Origin::Computed }
+    }
+
+    /// The first owner's namespace has a quota for its blocks, the second's for few; the third says none.
+    fn namespace_of(&self, owner: OwnerId) -> Namespace {
+        match self.owners.iter().position(|other| *other == owner) {
+            Some(0) => Namespace::Guarded,
+            Some(1) => Namespace::Small,
+            _ => Namespace::Default,
+        }
+    }
+
+    fn agree(&mut self, owner: OwnerId) {
+        let (origin, namespace) = (self.origin_of(owner), self.pool.namespace(&self.namespace_of(owner).name()));
+        self.pool.agree(owner, Terms { origin, namespace });
     }
 
     fn take(&mut self, step: Step) {
@@ -158,10 +180,14 @@ impl Run {
                 self.naive.drop_owner(gone);
                 let next = OwnerId(gone.0 + 3);
                 self.owners[usize::from(owner)] = next;
-                self.pool.agree(next, self.terms_of(next));
+                self.agree(next);
             }
             Step::Pass { seconds } => self.now += seconds,
             Step::Expire => assert_eq!(self.pool.expire(self.instant()), self.naive.expire(self.now)),
+            Step::SoftPin { key: name, seconds } => self.soft_pin(key(name), seconds),
+            Step::SoftUnpin { key: name } => self.soft_unpin(key(name)),
+            Step::EvictUntilFree { free, most } => self.evict_until_free(free, most),
+            Step::EvictAll { namespace } => self.evict_all(namespace),
             Step::Misuse { owner, garbage } => self.misuse(self.owner(owner), garbage),
         }
         self.pool.sweep();
@@ -219,7 +245,7 @@ impl Run {
         let expired = if fitted { 0 } else { self.naive.expire(self.now) };
         assert_eq!(after.expired - before.expired, expired as u64, "the expired go before others, and only if need be");
         let hopeless = self.naive.stats().free + self.naive.idle_bytes() < min;
-        self.evict((after.evictions - before.evictions) as usize, min);
+        self.evict((after.evictions - before.evictions) as usize, |naive| !naive.fits(min));
         match answer {
             Ok(region) => {
                 assert!(region.len >= min && region.len <= want.next_multiple_of(Extent::ALIGN).max(min));
@@ -239,28 +265,31 @@ impl Run {
         }
     }
 
-    /// Evicts from the model what the pool evicted last, `count` blocks, while there is no room for `min`.
-    fn evict(&mut self, count: usize, min: u64) {
-        let before = self.events.len();
-        self.events.extend(self.pool.take_events());
-        let withdrawn = self.events[before..].iter().filter_map(|event| match event {
-            Event::Withdrawn { key } => Some(*key),
-            _ => None,
-        });
-        let withdrawn: Vec<Key> = withdrawn.collect();
-        for key in &withdrawn[withdrawn.len() - count..] {
-            let victim = self.naive.named(key).expect("an evicted block was there");
+    /// Evicts from the model what the pool evicted last, `count` blocks, each of which had to go.
+    fn evict(&mut self, count: usize, has_to_go: impl Fn(&Naive) -> bool) {
+        for victim in self.evicted(count) {
             assert!(self.naive.is_idle(victim), "only idle blocks are evicted");
             // Which link of a circle was cut is the pool's affair.
             if self.parents == Parents::Honest {
-                assert!(!self.naive.fits(min), "nothing is evicted when there is room");
-                let evictable = || self.naive.evictable().map(|serial| (serial, self.naive.blocks[&serial].origin));
-                assert!(evictable().any(|(serial, _)| serial == victim), "children go before their parents");
-                let is_copy = self.naive.blocks[&victim].origin == Origin::Copied;
-                assert!(is_copy || evictable().all(|(_, origin)| origin == Origin::Computed), "copies go first");
+                assert!(has_to_go(&self.naive), "nothing is evicted when there is room");
+                self.naive.assert_turn(victim);
             }
             self.naive.withdraw(victim);
         }
+    }
+
+    /// The last `count` blocks that the pool withdrew, in their order.
+    fn evicted(&mut self, count: usize) -> Vec<Serial> {
+        let before = self.events.len();
+        self.events.extend(self.pool.take_events());
+        let withdrawn = self.events[before..].iter().rev().filter_map(|event| match event {
+            Event::Withdrawn { key } => Some(key),
+            _ => None,
+        });
+        let serials = withdrawn.take(count).map(|key| self.naive.named(key).expect("an evicted block was there"));
+        let mut evicted: Vec<Serial> = serials.collect();
+        evicted.reverse();
+        evicted
     }
 
     fn give_back(&mut self, owner: OwnerId, region: Index, from: u64, len: u64) {
@@ -296,7 +325,8 @@ impl Run {
             pins: 0,
             time_to_live: draft.time_to_live,
             expires_at: None,
-            origin: self.terms_of(owner).origin,
+            origin: self.origin_of(owner),
+            namespace: self.namespace_of(owner),
         }
     }
 
@@ -504,6 +534,7 @@ impl Run {
         let PoolStats { capacity, free, granted, sealed, growing, detached, pinned, .. } = stats;
         let state = PoolStats { capacity, free, granted, sealed, growing, detached, pinned, ..PoolStats::default() };
         assert_eq!(state, self.naive.stats());
+        self.compare_shares();
     }
 
     fn compare_keys(&self) {

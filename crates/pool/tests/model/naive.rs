@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use chariot_pool::{BlockId, Origin, OwnerId, PoolStats, SlotId, Tally};
 use chariot_types::{Extent, Key};
 
+use crate::turns::Namespace;
+
 /// Seconds since the start of the test.
 pub(crate) type Time = u64;
 
@@ -20,6 +22,8 @@ pub(crate) struct Naive {
     pub(crate) owners: BTreeMap<OwnerId, Holding>,
     /// Those that still have room.
     pub(crate) blocks: BTreeMap<Serial, Block>,
+    /// The keys that are soft-pinned, and until when.
+    pub(crate) soft_pins: BTreeMap<Key, Option<Time>>,
     /// What the pool should have told by now, and has not been asked for.
     pub(crate) told: Vec<(Told, Serial, Key)>,
     next: Serial,
@@ -44,6 +48,7 @@ pub(crate) struct Block {
     pub(crate) time_to_live: Option<Time>,
     pub(crate) expires_at: Option<Time>,
     pub(crate) origin: Origin,
+    pub(crate) namespace: Namespace,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,19 +191,16 @@ impl Naive {
     pub(crate) fn publish(&mut self, serial: Serial, told: Told) {
         // One whose time is over may be in the way: nobody finds it.
         let key = self.blocks[&serial].key;
-        let before: Vec<Serial> = self
-            .blocks
-            .iter()
-            .filter(|(_, block)| block.named == Named::Yes && block.key == key)
-            .map(|(&serial, _)| serial)
-            .collect();
+        let before = self.named(&key);
         self.block(serial).named = Named::Yes;
         before.into_iter().for_each(|before| self.withdraw(before));
         self.tell(told, serial);
     }
 
     pub(crate) fn withdraw(&mut self, serial: Serial) {
+        let key = self.block(serial).key;
         self.block(serial).named = Named::NoMore;
+        self.soft_pins.remove(&key);
         self.forget_unneeded();
     }
 
@@ -234,9 +236,11 @@ impl Naive {
 
     pub(crate) fn lose(&mut self, serial: Serial) {
         self.tell(Told::Lost, serial);
-        let block = self.block(serial);
-        block.bytes = Bytes::Lost;
-        block.named = Named::NoMore;
+        self.block(serial).bytes = Bytes::Lost;
+        match self.blocks[&serial].named {
+            Named::Yes => self.withdraw(serial),
+            Named::NotYet | Named::NoMore => self.block(serial).named = Named::NoMore,
+        }
         self.forget_unneeded();
     }
 
@@ -248,6 +252,7 @@ impl Naive {
             .map(|(&serial, _)| serial)
             .collect();
         over.iter().for_each(|&serial| self.withdraw(serial));
+        self.soft_pins.retain(|_, until| until.is_none_or(|until| until > now));
         over.len()
     }
 

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use crate::turns::Namespace;
+
 /// One step of a test. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -65,6 +67,20 @@ pub(crate) enum Step {
         seconds: u64,
     },
     Expire,
+    SoftPin {
+        key: u8,
+        seconds: Option<u64>,
+    },
+    SoftUnpin {
+        key: u8,
+    },
+    EvictUntilFree {
+        free: u64,
+        most: u64,
+    },
+    EvictAll {
+        namespace: Option<Namespace>,
+    },
     Misuse {
         owner: u8,
         garbage: [u64; 2],
@@ -125,7 +141,12 @@ fn step(parents: Parents) -> impl Strategy<Value = Step> {
         6 => (owner.clone(), index()).prop_map(|(owner, pin)| Step::Unpin { owner, pin }),
         8 => (key.clone(), any::<bool>()).prop_map(|(key, growing_as_well)| Step::Read { key, growing_as_well }),
         6 => index().prop_map(|pin| Step::LetGo { pin }),
-        2 => key.prop_map(|key| Step::Delete { key }),
+        2 => key.clone().prop_map(|key| Step::Delete { key }),
+        3 => (key.clone(), proptest::option::of(0u64..20)).prop_map(|(key, seconds)| Step::SoftPin { key, seconds }),
+        1 => key.prop_map(|key| Step::SoftUnpin { key }),
+        2 => (0u64..60_000, 1u64..6).prop_map(|(free, most)| Step::EvictUntilFree { free, most }),
+        1 => proptest::option::of(proptest::sample::select(&Namespace::ALL[..]))
+            .prop_map(|namespace| Step::EvictAll { namespace }),
         1 => owner.clone().prop_map(|owner| Step::Drop { owner }),
         2 => (0u64..10).prop_map(|seconds| Step::Pass { seconds }),
         1 => Just(Step::Expire),

@@ -61,7 +61,7 @@ fn create(state: &mut State, owner: OwnerId, block: &InlineRecord, origin: Origi
         return None;
     }
     let room = Extent::room_for(block.len())?;
-    state.pool.agree(owner, Terms { origin });
+    state.pool.agree(owner, Terms { origin, ..Terms::default() });
     let extent = state.pool.grant(owner, GrantAsk { min: room, want: room }, now).ok()?;
     let (key, parent, len) = (block.key, block.parent(), block.len());
     let time_to_live = block.time_to_live();
