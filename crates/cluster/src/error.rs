@@ -70,7 +70,7 @@ impl JoinError {
             Self::AuthorityForPlainText { .. } => Some("leave out `--etcd_ca`, or write `https://`".into()),
             Self::Host { .. } => None,
             Self::Unreachable { source, .. } => Some(source.hint_of_silence().into()),
-            Self::Refused { source, .. } => source.hint_of_refusal(),
+            Self::Refused { source, .. } => source.hint_of_refusal().map(str::to_owned),
             Self::Clash { cluster, .. } => Some(format!(
                 "give each worker an address at which the others reach it (not 127.0.0.1 on several hosts), or \
                  another `--cluster_name` than `{cluster}`; the record of a worker that died goes when its lease runs out"
@@ -142,20 +142,21 @@ impl EtcdError {
         use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented};
         match self {
             Self::Credentials { .. } => true,
+            // The two have spoken, and do not agree on TLS.
+            Self::Dial { source, .. } => source.kind() == io::ErrorKind::InvalidData,
             Self::Refused { code, .. } => {
                 matches!(code, InvalidArgument | PermissionDenied | Unauthenticated | Unimplemented)
             }
-            Self::Dial { .. } | Self::NotEtcd { .. } | Self::Silent { .. } | Self::Nonsense { .. } => false,
+            Self::NotEtcd { .. } | Self::Silent { .. } | Self::Nonsense { .. } => false,
         }
     }
 
+    /// What to do about an etcd that was tried for a time.
     fn hint_of_silence(&self) -> &'static str {
         match self {
-            Self::Dial { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
-                "the two do not agree on TLS: check `--etcd_ca`, `--etcd_cert` and `--etcd_key`, and that etcd speaks TLS there"
-            }
             Self::Refused { .. } | Self::NotEtcd { .. } => {
-                "check that it is etcd's client port, and whether etcd wants TLS: then `--etcd_ca` names its authority"
+                "check that it is etcd's client port, and whether etcd wants TLS: `--etcd_ca` names its authority, and \
+                 `--etcd_cert` and `--etcd_key` what it may want of this node"
             }
             _ => {
                 "check that etcd runs and that this host may connect to it, or leave out `--etcd_address` for a single node"
@@ -163,14 +164,21 @@ impl EtcdError {
         }
     }
 
-    fn hint_of_refusal(&self) -> Option<String> {
-        let Self::Refused { code, message, .. } = self else { return None };
-        Some(match code {
-            tonic::Code::PermissionDenied => "the user needs read and write access to the keys from `/chariot/`".into(),
-            _ if message.contains("user name is empty") => {
-                "etcd wants a user: `--etcd_user`, and the password in a file or CHARIOT_ETCD_PASSWORD".into()
+    /// What to do about an error that is final.
+    fn hint_of_refusal(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Dial { .. } => {
+                "the two do not agree on TLS: check that `--etcd_ca` is etcd's authority, and `--etcd_cert`"
             }
-            _ if message.contains("authentication failed") => "check the user's name and password".into(),
+            Self::Refused { code: tonic::Code::PermissionDenied, .. } => {
+                "the user needs read and write access to the keys from `/chariot/`"
+            }
+            Self::Refused { message, .. } if message.contains("user name is empty") => {
+                "etcd wants a user: `--etcd_user`, and the password in a file or CHARIOT_ETCD_PASSWORD"
+            }
+            Self::Refused { message, .. } if message.contains("authentication failed") => {
+                "check the user's name and password"
+            }
             _ => return None,
         })
     }

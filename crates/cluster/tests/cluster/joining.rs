@@ -3,7 +3,7 @@
 use chariot_cluster::{Farewell, JoinError, Membership, Registered, RequestKind};
 
 use crate::server::{Etcd, with_each_version};
-use crate::workers::{LONG_LEASE, SHORT_LEASE, config, healthy, join, key, member, refused, sees};
+use crate::workers::{LONG_LEASE, SHORT_LEASE, config, healthy, join, key, member, record, refused, sees, until};
 
 #[test]
 fn who_joins_is_seen_by_all_and_who_leaves_is_gone_at_once() {
@@ -98,12 +98,15 @@ fn a_record_that_is_gone_is_put_anew() {
         let second = join(&etcd, LONG_LEASE, 2, 2).await;
         let both = [member(1, 1), member(2, 2)];
         sees(&first, &both).await;
+        let lease = record(&etcd, 2).unwrap().lease;
         etcd.ctl(&["del", &key(2)]);
-        sees(&first, &[member(1, 1)]).await;
-        sees(&first, &both).await;
-        etcd.ctl(&["lease", "revoke", &lease_of(&etcd, 2)]);
-        sees(&first, &[member(1, 1)]).await;
-        // The next keep-alive tells that the lease is gone, or the watch that the record is.
+        until("the record is put anew, under the same lease", || {
+            record(&etcd, 2).is_some_and(|record| record.lease == lease)
+        });
+        etcd.ctl(&["lease", "revoke", &format!("{lease:x}")]);
+        until("the record is put anew, under another lease", || {
+            record(&etcd, 2).is_some_and(|record| record.lease != lease)
+        });
         sees(&first, &both).await;
         assert_eq!(second.leave().await, Farewell::Said);
         sees(&first, &[member(1, 1)]).await;
@@ -175,10 +178,4 @@ fn put_record_of_another_host(etcd: &Etcd, node: u16, seconds: u32) -> String {
     );
     etcd.ctl(&["put", &key(node), &record, &format!("--lease={lease}")]);
     lease
-}
-
-/// The lease under which a worker's record stands, as `etcdctl` writes it.
-fn lease_of(etcd: &Etcd, node: u16) -> String {
-    let json: serde_json::Value = serde_json::from_str(&etcd.ctl(&["get", &key(node), "-w", "json"])).unwrap();
-    format!("{:x}", json["kvs"][0]["lease"].as_i64().unwrap())
 }

@@ -71,9 +71,14 @@ fn etcd_with_certificates_on_both_sides() {
 
         let hint = async |config| refused(config, member(3, 3)).await.hint().unwrap();
         let stranger = Certificates::new();
-        assert!(hint(files.config(&etcd, &stranger.ca, Some("client"))).await.contains("`--etcd_ca`"));
-        assert!(hint(files.config(&etcd, &files.ca, None)).await.contains("TLS"));
-        assert!(hint(config(&etcd.addresses(), LONG_LEASE)).await.contains("TLS"));
+        let (distrust, unnamed, plain) = tokio::join!(
+            hint(files.config(&etcd, &stranger.ca, Some("client"))),
+            hint(files.config(&etcd, &files.ca, None)),
+            hint(config(&etcd.addresses(), LONG_LEASE)),
+        );
+        assert!(distrust.contains("do not agree on TLS"), "{distrust}");
+        assert!(unnamed.contains("`--etcd_cert`"), "{unnamed}");
+        assert!(plain.contains("`--etcd_ca`"), "{plain}");
     });
 }
 

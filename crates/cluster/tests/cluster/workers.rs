@@ -1,7 +1,7 @@
 //! Workers that join, and what is waited for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chariot_cluster::{ClusterConfig, Contact, Health, JoinError, Membership};
 use chariot_types::{Member, RunId};
@@ -24,6 +24,27 @@ pub(crate) fn member(node: u16, run: u8) -> Member {
 /// The key of that worker's record in the default cluster.
 pub(crate) fn key(node: u16) -> String {
     format!("/chariot/default/workers/127.0.0.1:{}", 31_000 + node)
+}
+
+/// What stands at a worker's key.
+pub(crate) struct Standing {
+    /// 0 for none.
+    pub(crate) lease: i64,
+}
+
+/// What stands at a worker's key, if anything does.
+pub(crate) fn record(etcd: &Etcd, node: u16) -> Option<Standing> {
+    let json: serde_json::Value = serde_json::from_str(&etcd.ctl(&["get", &key(node), "-w", "json"])).unwrap();
+    let record = json["kvs"].get(0)?;
+    Some(Standing { lease: record["lease"].as_i64().unwrap_or(0) })
+}
+
+/// Returns once `condition` holds, which asks etcd.
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not so: {what}");
+    }
 }
 
 /// A cluster by etcd at these addresses.
