@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chariot_types::WorkerAddress;
 use rustix::fs::{FlockOperation, flock};
@@ -25,6 +26,10 @@ pub fn default_run_dir() -> PathBuf {
 
 /// How often a place is tried for while others come and go there, each for a moment.
 const ATTEMPTS: u32 = 1000;
+
+/// How long a process that was killed may take to be gone, and how often it is looked for.
+const DEATH_PATIENCE: Duration = Duration::from_secs(2);
+const DEATH_PERIOD: Duration = Duration::from_millis(10);
 
 /// The files of the worker at one address.
 #[derive(Debug)]
@@ -59,7 +64,9 @@ impl Place {
     /// Makes the directory, takes the lock, and clears away what a dead worker left.
     pub(crate) fn take(mut self) -> Result<Self, WorkerError> {
         let mut failure = self.already_running(None);
-        for _ in 0..ATTEMPTS {
+        let begun = Instant::now();
+        let mut attempts = 0..ATTEMPTS;
+        while attempts.next().is_some() {
             match self.take_lock() {
                 Ok(Some(lock)) => {
                     self.lock = Some(lock);
@@ -67,6 +74,13 @@ impl Place {
                     return Ok(self);
                 }
                 Ok(None) => std::thread::yield_now(),
+                // A worker that was killed has its lock until the last of its threads is gone.
+                Err(WorkerError::AlreadyRunning { pid: Some(pid), .. })
+                    if !is_running(pid) && begun.elapsed() < DEATH_PATIENCE =>
+                {
+                    std::thread::sleep(DEATH_PERIOD);
+                    attempts = 0..ATTEMPTS;
+                }
                 // A worker that ended meanwhile took the directory with it, perhaps as it was made here.
                 Err(WorkerError::RunDir { path, source })
                     if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) =>
@@ -125,6 +139,13 @@ impl Place {
     fn remove(&self, extension: &str) {
         let _ = fs::remove_file(self.file(extension));
     }
+}
+
+/// Whether a process is there and does not only wait to be gone.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Whether `file` is what is found at `path`.
