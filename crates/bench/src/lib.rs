@@ -61,6 +61,7 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
     for part in &config.parts {
         rows.extend(match (part, &config.python) {
             (Part::Disk, _) => disk::measure(config, progress)?,
+            (Part::Hits, _) => hits::measure(progress)?,
             (Part::Latency, _) => latencies::measure(&target, config, progress)?,
             (Part::Waiting, _) => waiting::measure(&target, config, progress)?,
             (Part::Throughput, _) => throughput::measure(&target, config, progress)?,
@@ -79,6 +80,5 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
         });
     }
     target.stop()?;
-    rows.extend(hits::measure(progress)?);
     Ok(rows)
 }

@@ -15,9 +15,12 @@ pub enum Part {
     Idle,
     /// The second tier.
     Disk,
+    /// What the pool finds of traces. Needs no worker.
+    Hits,
 }
 
 impl Part {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 6] = [Self::Latency, Self::Waiting, Self::Throughput, Self::Python, Self::Idle, Self::Disk];
+    pub const ALL: [Self; 7] =
+        [Self::Latency, Self::Waiting, Self::Throughput, Self::Python, Self::Idle, Self::Disk, Self::Hits];
 }

@@ -43,6 +43,7 @@ enum OnePart {
     Python,
     Idle,
     Disk,
+    Hits,
 }
 
 impl From<OnePart> for Part {
@@ -54,6 +55,7 @@ impl From<OnePart> for Part {
             OnePart::Python => Self::Python,
             OnePart::Idle => Self::Idle,
             OnePart::Disk => Self::Disk,
+            OnePart::Hits => Self::Hits,
         }
     }
 }
