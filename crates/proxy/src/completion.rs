@@ -1,8 +1,9 @@
 //! The two steps of a completion, one after the other or side by side.
 //!
 //! Side by side, decode is told that the KV cache is on its way and waits for it. When no prefill instance answers after
-//! all, before decode has sent its first byte, decode's request is cancelled and sent anew without that, and decode
-//! computes the prompt. From its first byte on the reply stands, and prefill's answer no longer matters.
+//! all, or one says that it could not save the cache, before decode has sent its first byte, decode's request is cancelled
+//! and sent anew without that, and decode computes the prompt. From its first byte on the reply stands, and prefill's answer
+//! no longer matters.
 
 use std::sync::Arc;
 
@@ -64,7 +65,9 @@ impl Completions {
         let decoder = self.knows_workers.then(|| self.decodes.choose());
         let prefilling = Arc::clone(&self.prefill).ask(for_prefill(object, &request, decoder.as_ref()));
         let decoding = match prefilling.await {
-            Prefilled::Carried(params) => Outbound { body: object.for_decode(&params), ..request },
+            Prefilled::Carried(params) | Prefilled::Unsaved(params) => {
+                Outbound { body: object.for_decode(&params), ..request }
+            }
             Prefilled::Plain | Prefilled::Absent => request,
             Prefilled::Rejected(response) => return Err(Incomplete::Rejected(response)),
         };
@@ -90,16 +93,16 @@ impl Completions {
                 return Ok(reply);
             }
         };
-        match prefilled {
-            Prefilled::Carried(_) | Prefilled::Plain => decoding.await.map_err(Incomplete::Unanswered),
-            Prefilled::Rejected(response) => Err(Incomplete::Rejected(response)),
-            Prefilled::Absent => {
-                drop(decoding);
-                debug!("decode waits for a prefill that failed: it is asked anew");
-                self.metrics.decode_restarted();
-                self.decodes.send(&request).await.map_err(Incomplete::Unanswered)
-            }
-        }
+        let anew = match prefilled {
+            Prefilled::Carried(_) | Prefilled::Plain => return decoding.await.map_err(Incomplete::Unanswered),
+            Prefilled::Rejected(response) => return Err(Incomplete::Rejected(response)),
+            Prefilled::Unsaved(params) => Outbound { body: object.for_decode(&params), ..request },
+            Prefilled::Absent => request,
+        };
+        drop(decoding);
+        debug!("decode waits for a KV cache that does not come: it is asked anew");
+        self.metrics.decode_restarted();
+        self.decodes.send(&anew).await.map_err(Incomplete::Unanswered)
     }
 }
 

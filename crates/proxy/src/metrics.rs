@@ -48,6 +48,8 @@ pub(crate) enum Route {
 pub(crate) enum PrefillOutcome {
     /// Prefill answered with parameters, and decode got them.
     Carried,
+    /// Prefill answered, and could not save the KV cache. Decode computed the prompt.
+    Unsaved,
     /// Prefill answered without parameters: the connector, if any, finds the KV cache by content.
     Plain,
     /// Prefill refused the request, and so did the proxy.
@@ -189,6 +191,7 @@ impl PrefillOutcome {
     fn name(self) -> &'static str {
         match self {
             Self::Carried => "carried",
+            Self::Unsaved => "unsaved",
             Self::Plain => "plain",
             Self::Rejected => "rejected",
             Self::Absent => "absent",

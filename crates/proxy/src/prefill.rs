@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::Response;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
@@ -36,6 +37,8 @@ pub(crate) struct Prefill {
 pub(crate) enum Prefilled {
     /// The KV cache is there, and decode needs these parameters to find it.
     Carried(Box<RawValue>),
+    /// Prefill answered with parameters, and says that the KV cache is not there: decode must not wait for it.
+    Unsaved(Box<RawValue>),
     /// Decode needs no parameters: the cache, if there is one, is found by content.
     Plain,
     /// No instance answered: there is no cache.
@@ -106,6 +109,7 @@ impl Prefill {
         }
         match Object::parse(&body) {
             Ok(reply) => Attempt::Answered(match reply.transfer_params() {
+                Some(params) if says_unsaved(params) => Prefilled::Unsaved(params.to_owned()),
                 Some(params) => Prefilled::Carried(params.to_owned()),
                 None => Prefilled::Plain,
             }),
@@ -128,6 +132,7 @@ impl Prefill {
         }
         let outcome = match &prefilled {
             Prefilled::Carried(_) => PrefillOutcome::Carried,
+            Prefilled::Unsaved(_) => PrefillOutcome::Unsaved,
             Prefilled::Plain => PrefillOutcome::Plain,
             Prefilled::Absent => PrefillOutcome::Absent,
             Prefilled::Rejected(_) => PrefillOutcome::Rejected,
@@ -135,4 +140,15 @@ impl Prefill {
         self.metrics.prefill_ended(outcome, begun);
         prefilled
     }
+}
+
+/// Whether prefill says that its KV cache is not where others find it. No connector but Chariot's says either.
+fn says_unsaved(params: &RawValue) -> bool {
+    let params: Result<Params, _> = serde_json::from_str(params.get());
+    params.is_ok_and(|params| params.prefill_is_saved == Some(false))
+}
+
+#[derive(Deserialize)]
+struct Params {
+    prefill_is_saved: Option<bool>,
 }

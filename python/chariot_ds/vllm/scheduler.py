@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from vllm.logger import init_logger
@@ -16,7 +15,7 @@ from chariot_ds._native import Connection, Lookup
 from chariot_ds.vllm import compat, keys
 from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.compat import GroupTraits
-from chariot_ds.vllm.search import Patience, Search
+from chariot_ds.vllm.search import Awaited, Patience, Search
 from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.transfer_parameters import TransferParameters
 from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
@@ -44,8 +43,8 @@ class Tracked:
     """By group: how many blocks were sent on to `reader`."""
     reader: str | None
     """The data worker of the instance that decodes the request, where that is another one and known."""
-    awaited_until: float | None
-    """When an instance that computes the prompt now is given up; None where there is none."""
+    awaited: Awaited | None
+    """Another instance is said to compute the prompt now."""
     search: Search | None = None
     """What is being found out about it."""
     asked_from: int = 0
@@ -72,13 +71,15 @@ class Scheduler:
         self._tracked: dict[str, Tracked] = {}
         self._loads_to_start: list[Load] = []
         timeout = settings.request_timeout_ms / 1000
-        self._connection = Connection(settings.worker_address, "vllm scheduler", timeout) if self._loads else None
+        self._connection = Connection(settings.worker_address, "vllm scheduler", timeout)
         self._knows_shards = False
         self._lookup: Lookup | None = None
-        """Made when shards are known, where something is loaded at all."""
+        """Made when shards are known."""
         self._worker_is_missed = False
         self._late: Search | None = None
         """Has a question to which the worker did not answer in time."""
+        self._prefill_is_missed = False
+        """The last prompt that another instance was said to compute did not come."""
         self._some_rest = False
         """Requests wait for others to compute what they need, and not for an answer."""
         self._has_complained = False
@@ -99,12 +100,16 @@ class Scheduler:
         descriptions = [rank.groups for rank in ranks.values() if isinstance(rank, ShardDescriptions)]
         shards = [sorted({rank[group] for rank in descriptions}) for group in range(len(self._groups))]
         self._knows_shards = True
-        if self._connection is not None:
-            self._lookup = Lookup(self._connection, shards)
+        self._lookup = Lookup(self._connection, shards)
 
     def num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
         """How many tokens beyond those computed can be loaded; they always are asynchronously. None: ask later."""
-        if self._lookup is None or not self._is_cacheable(request) or compat.must_compute_whole_prompt(request):
+        if (
+            self._lookup is None
+            or not self._loads
+            or not self._is_cacheable(request)
+            or compat.must_compute_whole_prompt(request)
+        ):
             return 0, False
         if request.num_tokens < 2:
             return 0, False  # Its only token is computed again in any case.
@@ -128,6 +133,8 @@ class Scheduler:
         if self._worker_is_missed:
             logger.info("ChariotConnector: the data worker is back")
             self._worker_is_missed = False
+        if search.awaited is not None:
+            self._note_awaited(has_come=not search.gave_up)
         found = hit - num_computed_tokens
         return (found, True) if found > 0 else (0, False)
 
@@ -144,10 +151,10 @@ class Scheduler:
             tracked.saved[index] = max(tracked.saved[index], end // group.block_size)
         tracked.is_prompt_end_saved |= end >= request.num_prompt_tokens
         seconds = self._settings.load_timeout_ms / 1000
-        if tracked.awaited_until is not None:
+        if tracked.awaited is not None:
             # What prefill still computes comes as fast as prefill computes it.
-            seconds = max(seconds, tracked.awaited_until - monotonic())
-            tracked.awaited_until = None
+            seconds = max(seconds, tracked.awaited.seconds)
+            tracked.awaited = None
         self._loads_to_start.append(Load(request.request_id, self._load_blocks(tracked, table, end), seconds))
 
     def _load_blocks(self, tracked: Tracked, table: Sequence[list[int]], end: int) -> list[LoadBlock]:
@@ -214,8 +221,10 @@ class Scheduler:
 
         Returns parameters that a proxy hands on to the decode instance, when it asked for some.
         """
-        self._tracked.pop(request.request_id, None)
-        return TransferParameters.of(request).answer()
+        tracked = self._tracked.pop(request.request_id, None)
+        if not TransferParameters.of(request).is_decoded_elsewhere:
+            return None
+        return TransferParameters.answer(is_saved=tracked is not None and self._is_saved(tracked))
 
     def reset(self) -> None:
         """Makes every block saved so far a stranger: weights have changed, or whatever else makes old KV stale.
@@ -288,6 +297,29 @@ class Scheduler:
         if blocks:
             metadata.forwards.setdefault(tracked.reader, []).extend(blocks)
 
+    def _is_saved(self, tracked: Tracked) -> bool:
+        """Whether the data worker holds all of the prompt that decode will look for."""
+        prompt = tracked.request.num_prompt_tokens
+        blocks = [
+            (index, key)
+            for index, group in enumerate(self._groups)
+            for _, _, key in tracked.keys.blocks(index, max(0, prompt - (group.window or prompt)), prompt)
+        ]
+        try:
+            return self._lookup is not None and self._lookup.holds(blocks)
+        except ConnectionError:
+            return False
+
+    def _note_awaited(self, *, has_come: bool) -> None:
+        """Says when prompts that others were said to compute begin not to come: something is set up wrong then."""
+        if not has_come and not self._prefill_is_missed:
+            logger.warning(
+                "ChariotConnector: a prompt that another instance was said to compute did not come within %s s and is "
+                "computed here. Is that instance's data worker in the same cluster?",
+                self._settings.remote_prefill_timeout_ms / 1000,
+            )
+        self._prefill_is_missed = not has_come
+
     def _search_of(self, tracked: Tracked, start: int) -> Search:
         """The search for what the request lacks behind the first `start` tokens: the one under way, or a new one."""
         assert self._lookup is not None
@@ -298,8 +330,8 @@ class Scheduler:
             # A block's worth of tokens is computed sooner than it comes, and what came after the prompt never does.
             lacks_much = tracked.request.num_prompt_tokens - start > tracked.keys.alignment
             is_prompt = tracked.request.num_tokens == tracked.request.num_prompt_tokens
-            until = tracked.awaited_until if lacks_much and is_prompt else None
-            patience = Patience(self._settings.lookup_timeout_ms / 1000, until)
+            awaited = tracked.awaited if lacks_much and is_prompt else None
+            patience = Patience(self._settings.lookup_timeout_ms / 1000, awaited)
             search = Search(self._lookup, self._groups, tracked.keys, tokens, patience)
         return search
 
@@ -330,7 +362,7 @@ class Scheduler:
                 saved=[0] * len(self._groups),
                 forwarded=[0] * len(self._groups),
                 reader=None if is_here else parameters.decode_worker,
-                awaited_until=monotonic() + patience if parameters.is_being_prefilled else None,
+                awaited=Awaited(patience) if parameters.is_being_prefilled else None,
             )
             self._tracked[request.request_id] = tracked
         return tracked

@@ -24,14 +24,30 @@ PAUSE = 0.002
 """Seconds before the data worker is asked again for what was not there."""
 
 
+class Awaited:
+    """A prompt that another instance is said to compute now. It is given up when nothing of it comes for `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until = monotonic() + seconds
+
+    def has_come_further(self) -> None:
+        """Some of it is there that was not."""
+        self._until = monotonic() + self.seconds
+
+    def is_given_up(self) -> bool:
+        """Whether nothing of it has come for too long."""
+        return monotonic() > self._until
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long a search goes on."""
 
     answer_seconds: float
     """A worker that leaves a question unanswered this long counts as absent."""
-    until: float | None = None
-    """Blocks that are not there are waited for until then; None to take what there is."""
+    awaited: Awaited | None = None
+    """What is not there and is waited for; None to take what there is."""
 
 
 class Search:
@@ -50,7 +66,10 @@ class Search:
         self._keys = keys
         self.tokens = tokens
         self.start, self.total = tokens
-        self._patience = patience
+        self.awaited = patience.awaited
+        self.gave_up = False
+        """What was awaited did not come."""
+        self._answer_seconds = patience.answer_seconds
         self._steps = self._find()
         self._open_question: Callable[[], object] | None = None
         self._hit: int | None = None
@@ -97,12 +116,18 @@ class Search:
 
     def _present(self, blocks: Sequence[Block]) -> Generator[None, None, int]:
         """How many of `blocks` are there from the first on, whole or still being written."""
-        question = self._lookup.prefix([(index, key) for _, index, key in blocks])
+        question, before, awaited = self._lookup.prefix([(index, key) for _, index, key in blocks]), 0, self.awaited
         while True:
             asked = monotonic()
             present = yield from self._answer(question.present)
-            if present == len(blocks) or not self._waits():
+            if present == len(blocks) or awaited is None:
                 return present
+            if awaited.is_given_up():
+                self.gave_up = True
+                return present
+            if present > before:
+                before = present
+                awaited.has_come_further()
             while monotonic() < asked + PAUSE:
                 yield
             question.ask_again()
@@ -133,16 +158,13 @@ class Search:
 
     def _answer(self, answer: Callable[[], _Answer | None]) -> Generator[None, None, _Answer]:
         self._open_question = answer
-        late = monotonic() + self._patience.answer_seconds
+        late = monotonic() + self._answer_seconds
         while (found := answer()) is None:
             if monotonic() > late:
-                raise ConnectionError(f"the data worker did not answer within {self._patience.answer_seconds} s")
+                raise ConnectionError(f"the data worker did not answer within {self._answer_seconds} s")
             yield
         self._open_question = None
         return found
-
-    def _waits(self) -> bool:
-        return self._patience.until is not None and monotonic() < self._patience.until
 
     def _lets_go_too_early(self, windowed: Sequence[int]) -> bool:
         """Whether vLLM, told that all tokens are loaded, frees a block that the last one looks back on.

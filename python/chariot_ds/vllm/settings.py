@@ -29,8 +29,8 @@ class Settings:
     """A request waits this long for the worker to say what there is; then it is computed."""
     load_timeout_ms: float = 5000.0
     """A load that takes longer has failed; what it lacks is recomputed."""
-    remote_prefill_timeout_ms: float = 30000.0
-    """How long decode waits for a prompt that a prefill instance is said to compute now."""
+    remote_prefill_timeout_ms: float = 10000.0
+    """A prompt that another instance is said to compute now is given up when no block of it comes for this long."""
     load_threads: int = 2
     """Threads that copy loaded blocks to the KV cache."""
     device_path: DevicePath = "auto"

@@ -1,8 +1,9 @@
 """What a router says of a request, in `kv_transfer_params`, and what it is told in return.
 
-The fields that vLLM's own connectors use, and two more: `decode_worker` names the data worker of the instance that
-decodes the request, and `prefill_is_done` tells a prefill that has ended from one that is going on. Whoever sends the
-request wrote these, so nothing here is believed before it is checked.
+The fields that vLLM's own connectors use, and three more: `decode_worker` names the data worker of the instance that
+decodes the request, `prefill_is_done` tells a prefill that has ended from one that is going on, and `prefill_is_saved`
+whether its KV cache is there for others. Whoever sends the request wrote these, so nothing here is believed before it
+is checked.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ class TransferParameters:
             trouble=trouble,
         )
 
-    def answer(self) -> dict[str, Any] | None:
-        """What the router hands on to the decode instance when the prompt is computed; None where none will."""
-        if not self.is_decoded_elsewhere:
-            return None
-        return {"do_remote_prefill": True, "do_remote_decode": False, "prefill_is_done": True}
+    @staticmethod
+    def answer(*, is_saved: bool) -> dict[str, Any]:
+        """What the router is told when the prompt is computed, and hands on to the decode instance."""
+        return {
+            "do_remote_prefill": True,
+            "do_remote_decode": False,
+            "prefill_is_done": True,
+            "prefill_is_saved": is_saved,
+        }

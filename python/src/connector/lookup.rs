@@ -47,6 +47,14 @@ impl Lookup {
         Self::begin(py, keys.keys.len(), || PrefixQuestion::ask(&self.client, keys))
     }
 
+    /// Whether the worker is seen to hold all of `blocks`, each `(group, key)`, whole and by itself.
+    fn holds(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<bool> {
+        let keys = self.keys(&blocks)?.keys;
+        let holds = |batch| self.client.holds(batch).map(|held| held.iter().all(|is_held| *is_held));
+        let all = py.detach(|| keys.chunks(MAX_BATCH).map(holds).collect::<Result<Vec<_>, _>>());
+        Ok(all.map_err(to_connection_error)?.into_iter().all(|is_held| is_held))
+    }
+
     /// Asks which of `blocks`, each `(group, key)`, are there whole.
     fn exist(&self, py: Python<'_>, blocks: Vec<(usize, PyBackedBytes)>) -> PyResult<ExistQuestion> {
         let keys = self.keys(&blocks)?;

@@ -199,6 +199,8 @@ class PaperEngine:
         self.requests: dict[str, Request] = {}
         self.computed: dict[str, int] = {}
         """By request: prompt tokens that the model computed."""
+        self.answers: dict[str, Any] = {}
+        """By request: what a router is told with its last token."""
         self.stats: dict[str, float] = {}
         self.outputs_to_come: list[tuple[Any, ModelRunnerOutput]] = []
 
@@ -237,7 +239,9 @@ class PaperEngine:
         results = [self._run_rank(rank, pickle.loads(shipped), output) for rank in self.ranks]
         self.outputs_to_come.append((output, self.aggregator.aggregate(results, output_rank=len(results) - 1)))
         if len(self.outputs_to_come) > self.options.runs_ahead:
-            self.scheduler.update_from_output(*self.outputs_to_come.pop(0))
+            answered = self.scheduler.update_from_output(*self.outputs_to_come.pop(0))
+            for item in (item for outputs in answered.values() for item in outputs.outputs):
+                self.answers[item.request_id] = item.kv_transfer_params
 
     def close(self) -> None:
         """Ends the connectors' threads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -79,6 +80,20 @@ def test_a_prefill_that_never_comes_is_given_up_at_the_deadline(engine: MakeEngi
     assert decode.computed["alone"] == 100
 
 
+def test_a_prompt_that_comes_bit_by_bit_is_waited_for_as_long_as_it_comes(engine: MakeEngine) -> None:
+    prefill = engine("kv_producer", tokens_a_step=16)
+    decode = engine("kv_consumer", extra={"chariot.remote_prefill_timeout_ms": 400})
+    prefill.add("slow", tokens(160))
+    decode.add("waits", tokens(160), transfer=AWAITED)
+    for _ in range(10):
+        # Half of what is allowed goes by for each block: all of it together takes five times as long.
+        began = monotonic()
+        wait_for(lambda began=began: decode.step() or monotonic() - began > 0.2)
+        prefill.step()
+    decode.run()
+    assert decode.computed["waits"] == 1
+
+
 def test_what_there_is_at_the_deadline_is_loaded(engine: MakeEngine) -> None:
     prefill = engine("kv_producer", tokens_a_step=64)
     decode = engine("kv_consumer", extra={"chariot.remote_prefill_timeout_ms": 50})
@@ -97,15 +112,22 @@ def test_a_prompt_that_nobody_computes_is_not_waited_for(engine: MakeEngine, tra
     assert decode.computed["alone"] == 100
 
 
-def test_prefill_says_in_its_answer_that_it_is_done(engine: MakeEngine) -> None:
-    prefill = engine("kv_producer")
-    asked = prefill.add("asked", tokens(50), transfer={"do_remote_decode": True})
-    other = prefill.add("other", tokens(50))
-    assert prefill.connector.request_finished(asked, []) == (
-        False,
-        {"do_remote_prefill": True, "do_remote_decode": False, "prefill_is_done": True},
-    )
-    assert prefill.connector.request_finished(other, []) == (False, None)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("length", [1, 16, 100])
+def test_prefill_says_that_it_is_done_and_whether_its_cache_is_saved(
+    engine: MakeEngine, layout: dict[str, Any], length: int, own_worker: Worker
+) -> None:
+    prefill = engine("kv_producer", **layout)
+    for name, transfer in (("asked", {"do_remote_decode": True}), ("plain", None)):
+        prefill.add(name, tokens(length), transfer=transfer)
+    answer = {"do_remote_prefill": True, "do_remote_decode": False, "prefill_is_done": True}
+    prefill.run()
+    assert {**answer, "prefill_is_saved": True}.items() <= prefill.answers["asked"].items()
+    assert prefill.answers["plain"] is None
+    own_worker.kill()
+    prefill.add("lost", tokens(length, seed=1), transfer={"do_remote_decode": True})
+    prefill.run()
+    assert {**answer, "prefill_is_saved": False}.items() <= prefill.answers["lost"].items()
 
 
 def test_the_last_tokens_of_a_prompt_are_computed_and_not_waited_for(engine: MakeEngine) -> None:

@@ -187,6 +187,32 @@ async fn a_prefill_that_fails_while_decode_waits_costs_the_client_nothing() {
 }
 
 #[tokio::test]
+async fn a_prefill_that_could_not_save_its_cache_is_not_waited_for() {
+    for (saved, asked) in [(json!(false), 2), (json!(true), 1), (json!("no"), 1), (Value::Null, 1)] {
+        let params = json!({"do_remote_prefill": true, "prefill_is_done": true, "prefill_is_saved": saved});
+        let answer = json!({"kv_transfer_params": params});
+        let (prefill, prefilled) = told(move || answer_json(200, &answer)).await;
+        let (decode, decoded) = told(|| answer_json(200, &json!({"id": "d"}))).await;
+        let proxy = side_by_side(&prefill, &decode).await;
+
+        let asking = proxy.post(COMPLETIONS, r#"{"prompt":"p"}"#);
+        let answering = async {
+            decode.has_begun(1).await;
+            prefilled.notify_one();
+            decode.has_begun(asked).await;
+            proxy.metric_reaches(RESTARTS, asked as f64 - 1.0).await;
+            decoded.notify_waiters();
+            decoded.notify_one();
+        };
+        let (reply, ()) = tokio::join!(asking, answering);
+
+        assert_eq!(reply.json(), json!({"id": "d"}));
+        let last = decode.received().pop().unwrap();
+        assert_eq!(last.json()["kv_transfer_params"]["prefill_is_done"] == true, asked == 2);
+    }
+}
+
+#[tokio::test]
 async fn a_prefill_whose_connection_breaks_while_decode_waits_costs_the_client_nothing() {
     let prefill = FakeEngine::silent().await;
     let decode = decode_that_waits().await;
