@@ -40,7 +40,7 @@ pub struct Recovered {
     pub engine: &'static str,
 }
 
-/// A block that the file holds.
+/// A block that the file holds, or is about to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
     /// Its bytes.
@@ -109,15 +109,6 @@ pub enum Loaded {
     },
     /// The disk did not answer in time. It may still write to the memory, which is let go after that.
     Late,
-}
-
-/// What changed in what the file holds, besides removals that a caller asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// These blocks can be found.
-    Kept(Vec<Key>),
-    /// These blocks cannot be found any more.
-    Gone(Vec<Key>),
 }
 
 /// How a spill ended.

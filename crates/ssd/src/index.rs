@@ -131,9 +131,10 @@ impl Index {
         self.segments[usize::from(segment)].live
     }
 
-    /// All keys.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
-        self.table.iter().map(|handle| self.entry(*handle).key)
+    /// The blocks of a segment; `None` where there is no such segment.
+    pub(crate) fn keys_of(&self, segment: usize) -> Option<Vec<Key>> {
+        let segment = self.segments.get(segment)?;
+        Some(segment.entries.iter().filter(|entry| entry.is_live).map(|entry| entry.key).collect())
     }
 
     fn entry(&self, handle: Handle) -> &Entry {

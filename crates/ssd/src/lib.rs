@@ -36,7 +36,7 @@ mod spill;
 mod state;
 mod stats;
 
-pub use answer::{Beginning, Change, Closed, Held, Loaded, Recovered, Refusal, Stored, Wanted};
+pub use answer::{Beginning, Closed, Held, Loaded, Recovered, Refusal, Stored, Wanted};
 pub use config::{IoEngine, SpillConfig};
 pub use error::SpillError;
 pub use file::spill_path;

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use chariot_types::Key;
 use parking_lot::Mutex;
 
-use crate::driver::{DEPTH, Driver};
+use crate::driver::{DEPTH, Driver, Gone};
 use crate::file::SpillFile;
 use crate::io::{Bell, Engine, choose};
 use crate::memory::Memory;
 use crate::record::micros_of;
 use crate::recovery::recover;
 use crate::state::{Load, Phase, State};
-use crate::{Block, Change, Closed, Held, Loaded, Recovered, SpillConfig, SpillError, SpillStats, Stored, Wanted};
+use crate::{Block, Closed, Held, Loaded, Recovered, SpillConfig, SpillError, SpillStats, Stored, Wanted};
 
 /// A file of blocks. Dropped, it is closed, and what waits is written if the disk does that within a second.
 #[must_use = "a spill that is dropped is closed"]
@@ -58,28 +58,27 @@ struct Opened {
 }
 
 impl Spill {
-    /// Opens the file, or makes it, and finds what it holds. `changes` is told of blocks that come and go, on the
-    /// spill's own thread; of those found now it is not told: see [`Spill::keys`].
+    /// Opens the file, or makes it, and finds what it holds. `gone` is told, on the spill's own thread, of blocks that
+    /// were found or accepted and cannot be found any more, but for those that a caller removes.
     pub fn open(
         config: &SpillConfig,
-        changes: impl FnMut(Change) + Send + 'static,
+        gone: impl FnMut(Vec<Key>) + Send + 'static,
     ) -> Result<(Self, Recovered), SpillError> {
         let engine = config.engine;
-        Self::open_with(config, changes, move |file| choose(&file.file, engine, DEPTH))
+        Self::open_with(config, gone, move |file| choose(&file.file, engine, DEPTH))
     }
 
     /// As [`Spill::open`], with another way to read and write.
     pub(crate) fn open_with(
         config: &SpillConfig,
-        changes: impl FnMut(Change) + Send + 'static,
+        gone: impl FnMut(Vec<Key>) + Send + 'static,
         engine: impl FnOnce(&SpillFile) -> std::io::Result<Box<dyn Engine>> + Send + 'static,
     ) -> Result<(Self, Recovered), SpillError> {
         let file = SpillFile::open(config)?;
         let (tell_opened, opened) = mpsc::channel();
         let (tell_ended, ended) = mpsc::channel();
-        let (config, changes, engine): (_, Box<dyn FnMut(Change) + Send>, MakeEngine) =
-            (config.clone(), Box::new(changes), Box::new(engine));
-        let work = move || match begin(&config, file, changes, engine) {
+        let (config, gone, engine): (_, Gone, MakeEngine) = (config.clone(), Box::new(gone), Box::new(engine));
+        let work = move || match begin(&config, file, gone, engine) {
             Err(error) => {
                 let _ = tell_opened.send(Err(error));
             }
@@ -95,7 +94,8 @@ impl Spill {
         Ok((Self { shared, bell, capacity, thread: Mutex::new(Some(Thread { ended, handle })) }, recovered))
     }
 
-    /// Stores a block, whose bytes are at the start of `memory`. Returns at once: what cannot wait is dropped.
+    /// Stores a block, whose bytes are at the start of `memory`. Returns at once: what cannot wait is dropped. What is
+    /// accepted can be found from now on; a load of it waits until it is written.
     ///
     /// # Panics
     /// If the memory is shorter than the block.
@@ -139,16 +139,20 @@ impl Spill {
         keys.iter().map(|key| state.held(key, now)).collect()
     }
 
-    /// The first of `keys`, up to one that the file does not hold: what can be read ahead of a chain.
-    pub fn longest_prefix(&self, keys: &[Key]) -> Vec<Held> {
-        let now = micros_of(SystemTime::now());
-        let state = self.shared.state.lock();
-        keys.iter().map_while(|key| state.held(key, now)).collect()
+    /// Whether the file holds a block.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.shared.state.lock().held(key, micros_of(SystemTime::now())).is_some()
     }
 
-    /// All blocks that the file holds.
-    pub fn keys(&self) -> Vec<Key> {
-        self.shared.state.lock().index.keys().collect()
+    /// All blocks that the file holds, in steps: some from `step` on, and the next step if there is one. Between two
+    /// steps blocks may come and go.
+    pub fn keys(&self, step: usize) -> (Vec<Key>, Option<usize>) {
+        let state = self.shared.state.lock();
+        match state.index.keys_of(step) {
+            Some(keys) => (keys, Some(step + 1)),
+            // What is on its way comes last: by then it may be in a segment that was looked at before.
+            None => (state.coming.keys().copied().collect(), None),
+        }
     }
 
     /// Removes a block, whether it is in the file or on its way there; whether it was. It is not found again from now
@@ -200,7 +204,7 @@ impl std::fmt::Debug for Spill {
 fn begin(
     config: &SpillConfig,
     file: SpillFile,
-    changes: Box<dyn FnMut(Change) + Send>,
+    gone: Gone,
     engine: MakeEngine,
 ) -> Result<(Driver, Opened), SpillError> {
     let began = Instant::now();
@@ -220,7 +224,7 @@ fn begin(
     state.removals.extend(found.outdated);
     let shared = Arc::new(Shared { path: config.path.clone(), state: Mutex::new(state) });
     let opened = Opened { shared: shared.clone(), bell: engine.bell(), recovered, capacity: file.layout.file_len() };
-    Ok((Driver::new(shared, file, engine, changes), opened))
+    Ok((Driver::new(shared, file, engine, gone), opened))
 }
 
 #[cfg(test)]

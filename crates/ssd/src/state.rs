@@ -22,9 +22,8 @@ pub(crate) struct State {
     pub(crate) stores: VecDeque<Store>,
     /// Bytes that they take in the file.
     pub(crate) queued: u64,
-    /// Blocks that wait to be written or are being written, each with its ticket. What was removed meanwhile is no
-    /// longer listed, or under another ticket.
-    pub(crate) coming: HashMap<Key, u64, RandomState>,
+    /// Blocks that wait to be written or are being written.
+    pub(crate) coming: HashMap<Key, Coming, RandomState>,
     pub(crate) loads: VecDeque<Load>,
     pub(crate) removals: VecDeque<Removal>,
     pub(crate) health: Health,
@@ -33,6 +32,15 @@ pub(crate) struct State {
     queue: u64,
     longest: u32,
     next_ticket: u64,
+}
+
+/// A block on its way into the file. What was removed meanwhile is no longer listed, or under another ticket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coming {
+    pub(crate) ticket: u64,
+    len: u64,
+    /// As a record has it.
+    expires_at: u64,
 }
 
 /// A block that waits to be written.
@@ -111,8 +119,11 @@ impl State {
         self.index.find(key).filter(|(_, entry)| !entry.has_expired(now)).map(|(place, entry)| (place, *entry))
     }
 
+    /// The block called `key`, in the file or on its way there.
     pub(crate) fn held(&self, key: &Key, now: u64) -> Option<Held> {
-        self.find(key, now).map(|(_, entry)| Held { len: u64::from(entry.len) })
+        let coming = self.coming.get(key).filter(|coming| coming.expires_at == 0 || coming.expires_at > now);
+        let in_file = || self.find(key, now).map(|(_, entry)| Held { len: u64::from(entry.len) });
+        coming.map(|coming| Held { len: coming.len }).or_else(in_file)
     }
 
     /// Takes a block into the queue, or says why not.
@@ -130,7 +141,8 @@ impl State {
             Ok(pages) => {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
-                self.coming.insert(block.key, ticket);
+                let expires_at = block.expires_at.map_or(0, micros_of);
+                self.coming.insert(block.key, Coming { ticket, len: block.len, expires_at });
                 self.queued += block.len;
                 self.stores.push_back(Store { block, memory, since: Instant::now(), pages, ticket });
                 Stored::Accepted
@@ -170,12 +182,13 @@ impl State {
         Some(store)
     }
 
-    /// Takes the oldest block out of the queue to drop it; the memory that it lay in.
-    pub(crate) fn drop_store(&mut self) -> Option<Memory> {
-        let store = self.take_store()?;
-        self.coming.remove(&store.block.key);
+    /// Takes the oldest block out of the queue to drop it; the memory that it lay in, and its key if it can be found no
+    /// more because of that.
+    pub(crate) fn drop_store(&mut self) -> Option<(Memory, Option<Key>)> {
+        let Store { block: Block { key, .. }, memory, .. } = self.take_store()?;
+        self.coming.remove(&key);
         self.stats.dropped += 1;
-        Some(store.memory)
+        Some((memory, self.index.find(&key).is_none().then_some(key)))
     }
 
     /// Whether nothing waits to be begun.
@@ -188,7 +201,7 @@ impl State {
     pub(crate) fn remove(&mut self, key: &Key) -> (bool, Option<Memory>) {
         let was_there = self.forget(key);
         let coming = self.coming.remove(key);
-        let waiting = coming.and_then(|ticket| self.stores.iter().position(|store| store.ticket == ticket));
+        let waiting = coming.and_then(|coming| self.stores.iter().position(|store| store.ticket == coming.ticket));
         let store = waiting.and_then(|at| self.stores.remove(at));
         self.queued -= store.as_ref().map_or(0, |store| store.block.len);
         let removed = was_there || coming.is_some();
@@ -219,6 +232,7 @@ impl State {
             capacity,
             blocks: self.index.len() as u64,
             bytes: self.index.bytes(),
+            coming: self.coming.len() as u64,
             queued: self.queued,
             ..self.stats
         }

@@ -9,7 +9,9 @@ pub struct SpillStats {
     pub blocks: u64,
     /// Bytes of those blocks.
     pub bytes: u64,
-    /// Bytes of blocks that wait to be written.
+    /// Blocks that wait to be written, or are being written.
+    pub coming: u64,
+    /// Bytes of those that wait.
     pub queued: u64,
     /// Blocks written.
     pub stored: u64,

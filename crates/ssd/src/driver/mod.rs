@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chariot_types::Key;
 use foldhash::fast::RandomState;
 
 use crate::driver::read::Reading;
@@ -22,7 +23,7 @@ use crate::layout::Place;
 use crate::memory::Memory;
 use crate::spill::Shared;
 use crate::state::{Answer, Health, Phase};
-use crate::{Change, Closed, Loaded};
+use crate::{Closed, Loaded};
 
 /// Operations of all kinds that can be under way together.
 pub(crate) const DEPTH: u32 = (READS + WRITES + REMOVALS) as u32;
@@ -42,12 +43,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
+/// Who is told of blocks that cannot be found any more.
+pub(crate) type Gone = Box<dyn FnMut(Vec<Key>) + Send>;
+
 /// The spill's thread.
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) file: SpillFile,
     pub(crate) engine: Box<dyn Engine>,
-    pub(crate) changes: Box<dyn FnMut(Change) + Send>,
+    pub(crate) gone: Gone,
     flights: HashMap<u64, Flight, RandomState>,
     next_flight: u64,
     rest: Duration,
@@ -66,13 +70,8 @@ enum What {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        file: SpillFile,
-        engine: Box<dyn Engine>,
-        changes: Box<dyn FnMut(Change) + Send>,
-    ) -> Self {
-        Self { shared, file, engine, changes, flights: HashMap::default(), next_flight: 0, rest: FIRST_REST }
+    pub(crate) fn new(shared: Arc<Shared>, file: SpillFile, engine: Box<dyn Engine>, gone: Gone) -> Self {
+        Self { shared, file, engine, gone, flights: HashMap::default(), next_flight: 0, rest: FIRST_REST }
     }
 
     /// Serves until the spill is closed.
@@ -168,18 +167,25 @@ impl Driver {
         health
     }
 
-    fn drop_what_waits_in_vain(&self, health: Health, now: Instant) {
+    fn drop_what_waits_in_vain(&mut self, health: Health, now: Instant) {
         let is_in_vain = |since: Instant| health != Health::Well || now.duration_since(since) >= LONGEST_WAIT;
-        let dropped: Vec<Memory> = {
+        let (dropped, gone): (Vec<Memory>, Vec<Option<Key>>) = {
             let mut state = self.shared.state.lock();
             std::iter::from_fn(|| {
                 let is_next = state.stores.front().is_some_and(|store| is_in_vain(store.since));
                 is_next.then(|| state.drop_store()).flatten()
             })
-            .collect()
+            .unzip()
         };
         // Their owners may call: not while the state is locked.
         drop(dropped);
+        self.tell_gone(gone.into_iter().flatten().collect());
+    }
+
+    fn tell_gone(&mut self, gone: Vec<Key>) {
+        if !gone.is_empty() {
+            (self.gone)(gone);
+        }
     }
 
     fn answer_the_late(&mut self, now: Instant) {
@@ -211,7 +217,7 @@ impl Driver {
         let (dropped, loads) = {
             let mut state = self.shared.state.lock();
             state.phase = Phase::Closed;
-            let dropped: Vec<Memory> = std::iter::from_fn(|| state.drop_store()).collect();
+            let dropped: Vec<Memory> = std::iter::from_fn(|| state.drop_store().map(|(memory, _)| memory)).collect();
             let loads = std::mem::take(&mut state.loads);
             state.stats.misses += (late.len() + loads.len()) as u64;
             (dropped, loads)

@@ -1,5 +1,6 @@
 //! Reading: blocks that lie next to each other are read together, and each is believed only when its checksum fits.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Instant, SystemTime};
 
@@ -107,12 +108,14 @@ impl Driver {
     /// that are not.
     fn take_loads(&self, most: usize) -> (Vec<Placed>, Vec<Load>) {
         let now = micros_of(SystemTime::now());
-        let (mut placed, mut missing) = (Vec::new(), Vec::new());
+        let (mut placed, mut missing, mut early) = (Vec::new(), Vec::new(), VecDeque::new());
         let mut state = self.shared.state.lock();
         while placed.len() < most {
             let Some(load) = state.loads.pop_front() else { break };
             let found = state.find(&load.key, now).filter(|_| state.health != Health::Stalled);
             match found.filter(|(_, entry)| entry.len as usize <= load.memory.bytes().len()) {
+                // It is on its way: when it has arrived, it can be read.
+                None if found.is_none() && state.coming.contains_key(&load.key) => early.push_back(load),
                 None => missing.push(load),
                 Some((place, entry)) => {
                     let pages = Record::pages(entry.len.into()).expect("what is in the file has pages");
@@ -120,6 +123,7 @@ impl Driver {
                 }
             }
         }
+        state.loads.append(&mut early);
         placed.sort_by_key(|placed| placed.place);
         (placed, missing)
     }
@@ -226,7 +230,7 @@ impl Driver {
         };
         if is_gone {
             tracing::warn!(%key, segment = place.segment, page = place.page, "a block in the spill is lost");
-            (self.changes)(crate::Change::Gone(vec![key]));
+            self.tell_gone(vec![key]);
         }
     }
 

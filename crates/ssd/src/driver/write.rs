@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use chariot_types::Key;
 
+use crate::Block;
 use crate::checksum::checksum;
 use crate::driver::{Driver, FIRST_REST, LONGEST_REST, WRITES, What};
 use crate::index::Entry;
@@ -15,7 +16,6 @@ use crate::memory::Memory;
 use crate::pages::Pages;
 use crate::record::{Record, Standing, micros_of};
 use crate::state::{Health, State, Store};
-use crate::{Block, Change};
 
 /// Bytes that are gathered into one write, unless one block alone has more.
 const BATCH: u64 = 2 << 20;
@@ -53,9 +53,7 @@ impl Driver {
                 }
                 gather(&mut state)
             };
-            if !gone.is_empty() {
-                (self.changes)(Change::Gone(gone));
-            }
+            self.tell_gone(gone);
             let Some(batch) = gathered else { return };
             self.write(batch);
         }
@@ -94,47 +92,39 @@ impl Driver {
 
     fn keep(&mut self, records: Vec<Written>) {
         self.rest = FIRST_REST;
-        let kept: Vec<Key> = {
-            let mut state = self.shared.state.lock();
-            state.stats.writes += 1;
-            records.into_iter().filter_map(|written| state.keep(written)).collect()
-        };
-        if !kept.is_empty() {
-            (self.changes)(Change::Kept(kept));
-        }
+        let mut state = self.shared.state.lock();
+        state.stats.writes += 1;
+        records.into_iter().for_each(|written| state.keep(written));
     }
 
     fn lose(&mut self, Writing { segment, records }: Writing, error: &io::Error) {
         let (path, rest) = (self.shared.path.display(), self.rest);
         tracing::warn!(%error, %path, ?rest, "a write to the spill failed: its blocks are dropped");
-        let mut state = self.shared.state.lock();
-        state.stats.write_errors += 1;
-        for written in records {
-            if state.is_coming(&written) {
-                state.coming.remove(&written.block.key);
-                state.stats.dropped += 1;
+        let gone = {
+            let mut state = self.shared.state.lock();
+            state.stats.write_errors += 1;
+            // Behind what was not written, nothing is found after a restart.
+            if state.log.is_open(segment) {
+                state.log.close_segment();
             }
-        }
-        // Behind what was not written, nothing is found after a restart.
-        if state.log.is_open(segment) {
-            state.log.close_segment();
-        }
-        state.health = Health::Resting { until: Instant::now() + rest };
+            state.health = Health::Resting { until: Instant::now() + rest };
+            records.into_iter().filter_map(|written| state.lose(&written)).collect()
+        };
         self.rest = (rest * 2).min(LONGEST_REST);
+        self.tell_gone(gone);
     }
 }
 
 impl State {
     fn is_coming(&self, written: &Written) -> bool {
-        self.coming.get(&written.block.key) == Some(&written.ticket)
+        self.coming.get(&written.block.key).is_some_and(|coming| coming.ticket == written.ticket)
     }
 
     /// A block is in the file: it can be found, unless it was removed meanwhile.
-    fn keep(&mut self, written: Written) -> Option<Key> {
+    fn keep(&mut self, written: Written) {
         let Block { key, len, expires_at, .. } = written.block;
         if !self.is_coming(&written) {
-            self.strike(written.place, key, len);
-            return None;
+            return self.strike(written.place, key, len);
         }
         self.coming.remove(&key);
         self.stats.stored += 1;
@@ -145,7 +135,16 @@ impl State {
         if let Some(before) = self.index.insert(written.place, entry) {
             self.strike(before, key, len_before);
         }
-        Some(key)
+    }
+
+    /// A block is not in the file; its key, if it can be found no more because of that.
+    fn lose(&mut self, written: &Written) -> Option<Key> {
+        if !self.is_coming(written) {
+            return None;
+        }
+        self.coming.remove(&written.block.key);
+        self.stats.dropped += 1;
+        self.index.find(&written.block.key).is_none().then_some(written.block.key)
     }
 }
 
@@ -161,6 +160,8 @@ fn gather(state: &mut State) -> (Option<Batch>, Vec<Key>) {
         let Some(segment) = log.begin_segment(index) else { return (None, gone) };
         gone = state.index.clear(segment);
         state.stats.reclaimed += gone.len() as u64;
+        // What is being written anew can still be found.
+        gone.retain(|key| !state.coming.contains_key(key));
     }
     let Next::Room { place, pages: room } = state.log.next(first) else { return (None, gone) };
     let (mut stores, mut taken) = (Vec::new(), 0);

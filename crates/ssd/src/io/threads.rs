@@ -13,10 +13,11 @@ use parking_lot::{Condvar, Mutex};
 use crate::io::operation::{Step, Transfer};
 use crate::io::{Bell, Done, Engine, Operation, Way};
 
-/// An engine of threads.
+/// An engine of threads, which come when there is more to do than those that are there can take.
 pub(crate) struct Threads {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    most: usize,
 }
 
 struct Shared {
@@ -32,6 +33,7 @@ struct Shared {
 struct Work {
     waiting: VecDeque<Transfer>,
     under_way: usize,
+    idle: usize,
     is_ending: bool,
 }
 
@@ -42,8 +44,8 @@ struct News {
 }
 
 impl Threads {
-    /// An engine of `count` threads for `file`.
-    pub(crate) fn new(file: File, count: usize) -> io::Result<Self> {
+    /// An engine of up to `most` threads for `file`.
+    pub(crate) fn new(file: File, most: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             file,
             work: Mutex::default(),
@@ -51,20 +53,31 @@ impl Threads {
             news: Mutex::default(),
             some_news: Condvar::new(),
         });
-        let mut engine = Self { shared, threads: Vec::new() };
-        for _ in 0..count {
-            let shared = engine.shared.clone();
-            let thread = std::thread::Builder::new().name("chariot-ssd-io".into());
-            engine.threads.push(thread.spawn(move || shared.serve())?);
-        }
+        let mut engine = Self { shared, threads: Vec::new(), most };
+        engine.add_thread()?;
         Ok(engine)
+    }
+
+    fn add_thread(&mut self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("chariot-ssd-io".into());
+        self.threads.push(thread.spawn(move || shared.serve())?);
+        Ok(())
     }
 }
 
 impl Engine for Threads {
     fn start(&mut self, operation: Operation) {
-        self.shared.work.lock().waiting.push_back(Transfer::new(operation));
+        let is_too_much = {
+            let mut work = self.shared.work.lock();
+            work.waiting.push_back(Transfer::new(operation));
+            work.waiting.len() > work.idle
+        };
         self.shared.more_work.notify_one();
+        if is_too_much && self.threads.len() < self.most {
+            // Where there is no thread to be had, those that are there do the work.
+            let _ = self.add_thread();
+        }
     }
 
     fn wait(&mut self, until: Instant, done: &mut Vec<Done>) {
@@ -140,7 +153,9 @@ impl Shared {
                 work.under_way += 1;
                 return Some(transfer);
             }
+            work.idle += 1;
             self.more_work.wait(&mut work);
+            work.idle -= 1;
         }
     }
 }

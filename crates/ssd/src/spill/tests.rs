@@ -8,17 +8,17 @@ use chariot_types::Key;
 use super::support::{MIB, SOON, TestSpill, block, bytes, eventually, key};
 use crate::io::injecting::{Disk, Injecting, Mood};
 use crate::io::{Way, choose};
-use crate::{Change, IoEngine, Loaded, Refusal, Spill, SpillConfig, Stored, Wanted};
+use crate::{IoEngine, Loaded, Refusal, Spill, SpillConfig, Stored, Wanted};
 
 /// A spill on a disk whose mood can be set, in a folder that is kept with it.
 fn on_a_moody_disk() -> (TestSpill, Disk, tempfile::TempDir) {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::good());
     let config = SpillConfig { queue: 8 * MIB, ..SpillConfig::new(dir.path().join("test.spill"), 33 * MIB) };
-    let (send, changes) = mpsc::channel();
+    let (send, gone) = mpsc::channel();
     let moody = disk.clone();
     let (spill, recovered) = Spill::open_with(
         &config,
-        move |change| drop(send.send(change)),
+        move |keys| drop(send.send(keys)),
         move |file| {
             let inner = choose(&file.file, IoEngine::Threads, super::DEPTH)?;
             Ok(Box::new(Injecting::new(inner, moody)))
@@ -26,7 +26,7 @@ fn on_a_moody_disk() -> (TestSpill, Disk, tempfile::TempDir) {
     )
     .unwrap();
     assert_eq!(recovered.engine, "injecting");
-    (TestSpill::of(config, spill, recovered, changes), disk, dir)
+    (TestSpill::of(config, spill, recovered, gone), disk, dir)
 }
 
 fn store(spill: &TestSpill, name: &str) -> Stored {
@@ -46,10 +46,9 @@ fn a_failed_read_is_a_miss_and_the_block_is_not_asked_for_again() {
     let (spill, disk, _dir) = on_a_moody_disk();
     let good = spill.put("good", &bytes(1, MIB as usize)).key;
     let bad = spill.put("bad", &bytes(2, MIB as usize)).key;
-    spill.take_changes();
     disk.set(Mood::Fails(Way::Read));
     assert!(matches!(load(&spill, bad, SOON).recv_timeout(SOON).unwrap(), Loaded::Miss { .. }));
-    assert_eq!(spill.take_changes(), [Change::Gone(vec![bad])]);
+    assert_eq!(spill.take_gone(), [bad]);
     disk.set(Mood::Good);
     assert_eq!(spill.find(&[good, bad]).iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
     assert!(matches!(load(&spill, good, SOON).recv_timeout(SOON).unwrap(), Loaded::Hit { .. }));
@@ -67,11 +66,11 @@ fn a_failed_write_drops_its_blocks_and_nothing_is_written_for_a_while() {
         matches!(store(&spill, "refused"), Stored::Dropped { why: Refusal::Unwell, .. })
     });
     eventually("all memory is let go", || spill.room.lent() == 0);
-    assert!(spill.find(&[key("lost")])[0].is_none());
+    assert!(!spill.holds(&key("lost")) && spill.take_gone().contains(&key("lost")));
     assert!(spill.get_one("before").is_some());
     disk.set(Mood::Good);
     eventually("it is tried again", || matches!(store(&spill, "after"), Stored::Accepted | Stored::Kept { .. }));
-    spill.wait_for(&key("after"));
+    spill.wait_until_written();
     assert!(spill.stats().write_errors > 0 && spill.stats().dropped > 0);
     // Records behind one that was not written would not be found: they went to another segment.
     spill.reopen();
@@ -111,7 +110,7 @@ fn a_disk_that_does_not_answer_costs_blocks_until_it_does() {
     // Whether the read or the removal comes first is the disk's affair.
     assert!(!matches!(late.recv_timeout(SOON).unwrap(), Loaded::Late));
     eventually("it is known to answer", || matches!(store(&spill, "new"), Stored::Accepted | Stored::Kept { .. }));
-    spill.wait_for(&key("new"));
+    spill.wait_until_written();
 }
 
 #[test]

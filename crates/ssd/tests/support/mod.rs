@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)] // each test file uses a part
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use chariot_pool::Arena;
-use chariot_ssd::{Block, Change, IoEngine, Loaded, Memory, Recovered, Spill, SpillConfig, Stored, Wanted};
+use chariot_ssd::{Block, IoEngine, Loaded, Memory, Recovered, Spill, SpillConfig, Stored, Wanted};
 use chariot_types::{Extent, Key};
 
 pub const MIB: u64 = 1 << 20;
@@ -87,7 +87,7 @@ pub struct TestSpill {
     pub config: SpillConfig,
     pub room: Room,
     pub recovered: Recovered,
-    changes: Mutex<mpsc::Receiver<Change>>,
+    gone: Mutex<mpsc::Receiver<Vec<Key>>>,
     spill: Option<Spill>,
     _dir: Option<tempfile::TempDir>,
 }
@@ -106,13 +106,13 @@ impl TestSpill {
 
     /// Wherever `config` says.
     pub fn at(config: SpillConfig) -> Self {
-        let (spill, recovered, changes) = open(&config);
-        Self { config, room: Room::new(64 * MIB), recovered, changes: changes.into(), spill: Some(spill), _dir: None }
+        let (spill, recovered, gone) = open(&config);
+        Self { config, room: Room::new(64 * MIB), recovered, gone: gone.into(), spill: Some(spill), _dir: None }
     }
 
     /// Around a spill that was opened in another way.
-    pub fn of(config: SpillConfig, spill: Spill, recovered: Recovered, changes: mpsc::Receiver<Change>) -> Self {
-        Self { config, room: Room::new(64 * MIB), recovered, changes: changes.into(), spill: Some(spill), _dir: None }
+    pub fn of(config: SpillConfig, spill: Spill, recovered: Recovered, gone: mpsc::Receiver<Vec<Key>>) -> Self {
+        Self { config, room: Room::new(64 * MIB), recovered, gone: gone.into(), spill: Some(spill), _dir: None }
     }
 
     pub fn close(&mut self) {
@@ -123,23 +123,33 @@ impl TestSpill {
 
     pub fn reopen(&mut self) {
         self.close();
-        let (spill, recovered, changes) = open(&self.config);
-        (self.spill, self.recovered, self.changes) = (Some(spill), recovered, changes.into());
+        let (spill, recovered, gone) = open(&self.config);
+        (self.spill, self.recovered, self.gone) = (Some(spill), recovered, gone.into());
     }
 
-    /// What it said of blocks that come and go since the last call.
-    pub fn take_changes(&self) -> Vec<Change> {
-        self.changes.lock().unwrap().try_iter().collect()
+    /// Which blocks it said were gone since the last call, in that order.
+    pub fn take_gone(&self) -> Vec<Key> {
+        self.gone.lock().unwrap().try_iter().flatten().collect()
+    }
+
+    pub fn keys(&self) -> HashSet<Key> {
+        let (mut keys, mut step) = (HashSet::new(), Some(0));
+        while let Some(at) = step {
+            let (more, next) = Spill::keys(self, at);
+            keys.extend(more);
+            step = next;
+        }
+        keys
     }
 
     pub fn path(&self) -> &Path {
         &self.config.path
     }
 
-    /// Stores a block and waits until it is found; fails if it is not accepted.
+    /// Stores a block and waits until it is written; fails if it is not accepted.
     pub fn put(&self, name: &str, content: &[u8]) -> Block {
         let block = self.offer(name, content);
-        self.wait_for(&block.key);
+        self.wait_until_written();
         block
     }
 
@@ -151,8 +161,9 @@ impl TestSpill {
         block
     }
 
-    pub fn wait_for(&self, key: &Key) {
-        eventually("a block is written", || self.find(&[*key])[0].is_some());
+    /// Waits until nothing is on its way.
+    pub fn wait_until_written(&self) {
+        eventually("all that was accepted is written", || self.stats().coming == 0);
     }
 
     /// What is there under each key.
@@ -189,10 +200,10 @@ impl std::ops::Deref for TestSpill {
     }
 }
 
-pub fn open(config: &SpillConfig) -> (Spill, Recovered, mpsc::Receiver<Change>) {
-    let (send, changes) = mpsc::channel();
-    let (spill, recovered) = Spill::open(config, move |change| drop(send.send(change))).unwrap();
-    (spill, recovered, changes)
+pub fn open(config: &SpillConfig) -> (Spill, Recovered, mpsc::Receiver<Vec<Key>>) {
+    let (send, gone) = mpsc::channel();
+    let (spill, recovered) = Spill::open(config, move |keys| drop(send.send(keys))).unwrap();
+    (spill, recovered, gone)
 }
 
 pub fn key(name: impl AsRef<[u8]>) -> Key {
