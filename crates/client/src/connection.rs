@@ -250,12 +250,16 @@ impl Connection {
         }
     }
 
-    /// For the keeper: sends riders that found no request to ride with, and reads answers that nobody waits for.
-    pub(crate) fn tidy(&self) {
-        self.keeper_is_due.store(false, Ordering::Release);
-        if !self.riders.lock().is_empty() {
-            let _ = self.send(None, &[]);
+    /// For the keeper: sends riders that found no request to ride with, and reads answers that nobody waits for. Whether
+    /// there were riders: then more may follow, and the keeper comes back without being woken.
+    pub(crate) fn tidy(&self) -> bool {
+        let mut has_riders = !self.riders.lock().is_empty();
+        if !has_riders {
+            // Who adds riders from here on wakes the keeper. Who did so just before may not have.
+            self.keeper_is_due.store(false, Ordering::Release);
+            has_riders = !self.riders.lock().is_empty();
         }
+        let has_sent = has_riders && self.send(None, &[]).is_ok();
         if self.mailbox.has_forsaken() {
             // No request has the id 0, so this reads all that is there for others.
             self.poll_for(0);
@@ -263,6 +267,7 @@ impl Connection {
                 self.wake_keeper();
             }
         }
+        has_sent
     }
 
     fn wake_keeper(&self) {

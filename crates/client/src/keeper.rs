@@ -131,9 +131,14 @@ impl Link {
         if hung_up {
             connection.end();
         } else if woken {
-            std::thread::sleep(RIDER_DELAY);
-            self.drain_wake();
-            connection.tidy();
+            // While there is a stream of riders, nobody spends time on waking this thread.
+            loop {
+                std::thread::sleep(RIDER_DELAY);
+                self.drain_wake();
+                if !connection.tidy() || self.is_closing.load(Ordering::Acquire) {
+                    break;
+                }
+            }
         }
     }
 

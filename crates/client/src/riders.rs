@@ -15,7 +15,7 @@ const STREAM: Duration = Duration::from_millis(1);
 
 /// No more puts, and bytes of puts, than this wait.
 const MOST_PUTS: usize = 256;
-const MOST_PUT_BYTES: u64 = 16 << 20;
+const MOST_PUT_BYTES: u64 = 64 << 20;
 
 /// No more releases than this wait.
 const MOST_RELEASES: usize = 4096;
