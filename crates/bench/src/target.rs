@@ -65,7 +65,13 @@ impl Target {
     /// A client with a connection of its own.
     pub(crate) fn client(&self, transport: Transport) -> Result<Client> {
         let timeout = Duration::from_secs(10);
-        let options = ConnectOptions { timeout, request_timeout: timeout, transport, name: "bench".to_owned() };
+        let options = ConnectOptions {
+            timeout,
+            request_timeout: timeout,
+            transport,
+            name: "bench".to_owned(),
+            ..Default::default()
+        };
         Client::connect(&self.address, options).context("cannot reach the worker that was just started")
     }
 

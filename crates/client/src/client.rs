@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chariot_pool::Prefix;
-use chariot_types::{Extent, Key, WorkerAddress};
+use chariot_types::{Extent, Key, NamespaceName, WorkerAddress};
 use chariot_wire::limits::{MAX_BATCH, MAX_WAIT_MICROS};
 use chariot_wire::{
-    CreateInlineRecord, CreateRecord, GetWhat, InlineRecord, PutRecord, Reply, Request, Status, micros,
+    CreateInlineRecord, CreateRecord, EvictWhat, GetWhat, InlineRecord, PutRecord, Reply, Request, Status, micros,
 };
 
 use crate::connection::{Connection, Payload};
@@ -17,6 +17,9 @@ use crate::glance::{self, IfMissing};
 use crate::keeper::Link;
 use crate::question::Question;
 use crate::{Block, ClientError, ConnectOptions, GrowingBlock, PendingExists, PendingGet, PendingPrefix, Room, Wait};
+
+/// How long a worker may take to evict millions of blocks.
+const EVICTING: Duration = Duration::from_secs(60);
 
 /// A client of one data worker. Cheap to clone; all clones share one connection.
 ///
@@ -62,6 +65,19 @@ pub struct Reserve {
     pub len: u64,
     /// How long the block may live after it is sealed; `None` for as long as there is room.
     pub time_to_live: Option<Duration>,
+}
+
+/// What to evict of what a worker holds. Others of its cluster keep theirs.
+#[derive(Clone, Copy, Debug)]
+pub enum Evict<'a> {
+    /// These blocks, whether others follow them in their chains or not. Who reads them reads on.
+    Keys(&'a [Key]),
+    /// All of a namespace's blocks that nobody reads or writes.
+    Namespace(&'a NamespaceName),
+    /// All blocks that nobody reads or writes.
+    All,
+    /// As many as it takes until so many bytes are free: those first that would go next for want of room.
+    UntilFree(u64),
 }
 
 impl Client {
@@ -250,6 +266,35 @@ impl Client {
     pub fn delete(&self, keys: &[Key]) -> Result<usize, ClientError> {
         check_batch(keys.len())?;
         self.call("delete", &Request::Delete(keys), done).map(|count| count as usize)
+    }
+
+    /// Keeps blocks, each with all that leads up to it in its chain, until all that is not soft-pinned has been evicted: for
+    /// `time`, or until they are [unpinned](Self::soft_unpin). Returns how many of `keys` there were. What is soft-pinned can
+    /// be deleted, and expires, and the pin goes with it. Refused for more than a quarter of the pool.
+    pub fn soft_pin(&self, keys: &[Key], time: Option<Duration>) -> Result<usize, ClientError> {
+        check_batch(keys.len())?;
+        let time = time.map_or(0, |time| micros(time).max(1));
+        self.call("soft pin", &Request::SoftPin { time, keys }, done).map(|count| count as usize)
+    }
+
+    /// Ends soft pins, whoever made them; returns how many of `keys` there were pinned.
+    pub fn soft_unpin(&self, keys: &[Key]) -> Result<usize, ClientError> {
+        check_batch(keys.len())?;
+        self.call("soft unpin", &Request::SoftUnpin(keys), done).map(|count| count as usize)
+    }
+
+    /// Evicts blocks; returns how many went.
+    pub fn evict(&self, what: Evict<'_>) -> Result<u64, ClientError> {
+        let what = match what {
+            Evict::Keys(keys) => {
+                check_batch(keys.len())?;
+                EvictWhat::Keys(keys)
+            }
+            Evict::Namespace(name) => EvictWhat::Namespace(name.as_str()),
+            Evict::All => EvictWhat::All,
+            Evict::UntilFree(bytes) => EvictWhat::UntilFree(bytes),
+        };
+        self.connection()?.call("evict", &Request::Evict(what), &[], EVICTING, done)
     }
 
     /// Has the worker carry these blocks, whole or as they grow, to the worker at `to`, before anyone asks for them there.

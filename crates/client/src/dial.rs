@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chariot_types::WorkerAddress;
+use chariot_types::{NamespaceName, WorkerAddress};
 use chariot_wire::{FrameWriter, HEADER_LEN, Header, Hello, PROTOCOL_VERSION, Reply, Request};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -35,6 +35,9 @@ pub(crate) fn dial(
             }
         },
     };
+    if options.namespace != NamespaceName::default() {
+        send(&socket, 0, &Request::Namespace(options.namespace.as_str()), deadline)?;
+    }
     socket.set_read_timeout(Some(RECEIVE_SLICE))?;
     socket.set_write_timeout(Some(options.request_timeout))?;
     let timeout = options.request_timeout;
@@ -85,15 +88,8 @@ fn go_local(remote: &Remote, options: &ConnectOptions, deadline: Instant) -> io:
 /// Says hello and waits to be welcomed; also returns the descriptors that came with the welcome.
 fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Result<(Remote, Vec<OwnedFd>)> {
     let name = &options.name.as_bytes()[..options.name.len().min(chariot_wire::limits::MAX_NAME)];
-    let mut frame = Vec::new();
     let hello = Hello { version: PROTOCOL_VERSION, pid: std::process::id(), name };
-    FrameWriter::new(&mut frame).request(1, &Request::Hello(hello), 0);
-    socket.set_write_timeout(Some(left(deadline)?))?;
-    let mut unsent = &frame[..];
-    while !unsent.is_empty() {
-        let sent = rustix::net::send(socket.as_fd(), unsent, SendFlags::NOSIGNAL)?;
-        unsent = &unsent[sent..];
-    }
+    send(socket, 1, &Request::Hello(hello), deadline)?;
     let mut files = Vec::new();
     let mut head = [0; HEADER_LEN];
     receive_exact(socket, &mut head, deadline, &mut files)?;
@@ -111,6 +107,18 @@ fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Re
         Reply::Refused { text, .. } => Err(io::Error::other(text.to_owned())),
         _ => Err(io::Error::other("the worker speaks another version of the protocol")),
     }
+}
+
+fn send(socket: &Socket, id: u64, request: &Request<'_>, deadline: Instant) -> io::Result<()> {
+    let mut frame = Vec::new();
+    FrameWriter::new(&mut frame).request(id, request, 0);
+    socket.set_write_timeout(Some(left(deadline)?))?;
+    let mut unsent = &frame[..];
+    while !unsent.is_empty() {
+        let sent = rustix::net::send(socket.as_fd(), unsent, SendFlags::NOSIGNAL)?;
+        unsent = &unsent[sent..];
+    }
+    Ok(())
 }
 
 fn receive_exact(socket: &Socket, mut into: &mut [u8], deadline: Instant, files: &mut Vec<OwnedFd>) -> io::Result<()> {

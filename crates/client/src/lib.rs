@@ -34,7 +34,7 @@ mod touched;
 pub use block::Block;
 pub use chariot_pool::Prefix;
 pub use chariot_wire::{Progress, SessionStatus, Status};
-pub use client::{Client, Put, Reserve};
+pub use client::{Client, Evict, Put, Reserve};
 pub use copy::copy_into_shared_memory;
 pub use error::ClientError;
 pub use growing::GrowingBlock;

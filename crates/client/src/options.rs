@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use chariot_types::NamespaceName;
+
 /// How a client reaches its worker.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
@@ -13,6 +15,8 @@ pub struct ConnectOptions {
     pub transport: Transport,
     /// What the client calls itself, for `dscli status`.
     pub name: String,
+    /// Whose the blocks are that it puts.
+    pub namespace: NamespaceName,
 }
 
 impl Default for ConnectOptions {
@@ -22,6 +26,7 @@ impl Default for ConnectOptions {
             request_timeout: Duration::from_secs(2),
             transport: Transport::Auto,
             name: String::new(),
+            namespace: NamespaceName::default(),
         }
     }
 }

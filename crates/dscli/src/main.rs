@@ -13,10 +13,13 @@ mod doctor;
 mod either_spelling;
 mod ending;
 mod etcd;
+mod evict;
 mod failure;
+mod keys;
 mod log;
 mod options;
 mod patience;
+mod pin;
 mod proxy;
 mod report;
 mod serve;
@@ -50,6 +53,9 @@ enum Command {
     Stop(stop::Stop),
     Status(status::ShowStatus),
     Top(top::Top),
+    Evict(evict::RunEvict),
+    Pin(pin::Pin),
+    Unpin(pin::Unpin),
     Doctor(doctor::Doctor),
     Proxy(proxy::RunProxy),
     Bench(bench::Bench),
@@ -71,6 +77,9 @@ fn main() -> ExitCode {
         Command::Stop(stop) => stop.run(),
         Command::Status(status) => status.run(),
         Command::Top(top) => top.run(),
+        Command::Evict(evict) => evict.run(),
+        Command::Pin(pin) => pin.run(),
+        Command::Unpin(unpin) => unpin.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Bench(bench) => bench.run(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chariot_types::WorkerAddress;
-use chariot_worker::{Worker, WorkerConfig};
+use chariot_worker::{Quota, Worker, WorkerConfig};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -12,6 +12,7 @@ use crate::daemon::{Starter, Word};
 use crate::ending::Ending;
 use crate::etcd::EtcdOptions;
 use crate::log::{self, Rotation};
+use crate::start::parse_quota;
 
 /// Serve as a data worker; `dscli start -w` runs this.
 #[derive(Args)]
@@ -28,6 +29,8 @@ pub(crate) struct Serve {
     log_dir: PathBuf,
     #[arg(long)]
     log_level: String,
+    #[arg(long, value_parser = parse_quota)]
+    namespace_quota_mb: Vec<Quota>,
     #[command(flatten)]
     etcd: EtcdOptions,
 }
@@ -35,7 +38,7 @@ pub(crate) struct Serve {
 impl Serve {
     /// The arguments that read back as `config`, with its cluster as `etcd`, and `log_level`.
     pub(crate) fn arguments(config: &WorkerConfig, etcd: &EtcdOptions, log_level: &str) -> Vec<std::ffi::OsString> {
-        let WorkerConfig { address, shared_memory, run_dir, log_dir, cluster: _ } = config;
+        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, cluster: _ } = config;
         let mut arguments = vec![
             "serve".into(),
             format!("--worker_address={address}").into(),
@@ -47,6 +50,11 @@ impl Serve {
             "--log_level".into(),
             log_level.into(),
         ];
+        arguments.extend(
+            quotas
+                .iter()
+                .map(|Quota { namespace, bytes }| format!("--namespace_quota_mb={namespace}={}", bytes >> 20).into()),
+        );
         arguments.extend(etcd.arguments());
         arguments
     }
@@ -66,6 +74,7 @@ impl Serve {
             shared_memory: self.shared_memory,
             run_dir: self.run_dir,
             log_dir: self.log_dir,
+            quotas: self.namespace_quota_mb,
             cluster,
         };
         let worker = match ServingWorker::start(config) {

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chariot_client::{Client, ConnectOptions};
-use chariot_types::WorkerAddress;
-use chariot_worker::{WorkerConfig, default_run_dir, default_shared_memory};
+use chariot_types::{NamespaceNameError, WorkerAddress};
+use chariot_worker::{Quota, WorkerConfig, default_run_dir, default_shared_memory};
 use clap::Args;
 
 use crate::daemon::Daemon;
@@ -34,6 +34,10 @@ pub(crate) struct Start {
     /// available allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     shared_memory_size_mb: Option<u64>,
+    /// What a namespace may hold when others want room, in megabytes (2^20 bytes); once for each. Over it, its blocks go
+    /// first; within it, others' do. A namespace is a model, as its vLLM instances call it [default: all compete alike]
+    #[arg(long, value_name = "NAMESPACE=N", value_parser = parse_quota)]
+    namespace_quota_mb: Vec<Quota>,
     /// Where the log goes [default: $XDG_STATE_HOME/chariot/log or ~/.local/state/chariot/log]
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -57,6 +61,7 @@ Examples:
   dscli start -w --worker_address \"127.0.0.1:31501\"
   dscli start -w --worker_address=0.0.0.0:31501 --shared_memory_size_mb=65536 --log_dir /var/log/chariot
   dscli start -w --foreground
+  dscli start -w --namespace_quota_mb Qwen/Qwen2.5-7B-Instruct=16384 --namespace_quota_mb llama=8192
   dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379,10.0.0.2:2379
 
 Then tell vLLM where the worker is: export DS_WORKER_ADDR=127.0.0.1:31501";
@@ -112,9 +117,19 @@ impl Start {
             shared_memory: self.shared_memory_size_mb.map_or_else(default_shared_memory, |megabytes| megabytes << 20),
             run_dir: std::path::absolute(default_run_dir())?,
             log_dir,
+            quotas: self.namespace_quota_mb.clone(),
             cluster: self.etcd.config()?,
         })
     }
+}
+
+/// Reads what [`Serve::arguments`] writes as well.
+pub(crate) fn parse_quota(text: &str) -> Result<Quota, String> {
+    let (namespace, megabytes) = text.rsplit_once('=').ok_or("expected NAMESPACE=N")?;
+    let namespace = namespace.parse().map_err(|error: NamespaceNameError| error.to_string())?;
+    let bytes = megabytes.parse().ok().and_then(|megabytes: u64| megabytes.checked_mul(1 << 20));
+    let bytes = bytes.ok_or_else(|| format!("`{megabytes}` is no number of megabytes"))?;
+    Ok(Quota { namespace, bytes })
 }
 
 fn serve(task: &str, worker: ServingWorker) -> Result<(), Failure> {

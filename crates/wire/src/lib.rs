@@ -29,6 +29,9 @@
 //!   (reads the bytes where they lie)
 //!   Release [ block ... ]                      ->                                    one way; of none: look at my pins
 //!   Forward { to } [ key ... ]                 ->                                    one way: carry these to that worker
+//!   Namespace { name }                         ->                                    one way: whose what I put is
+//!   SoftPin, SoftUnpin, Evict                  ->
+//!                                              <-     Done { count }                 what goes last, and what goes now
 //! ```
 //!
 //! A request with the id 0 is one way. Replies carry the id of their request and come in any order: a `Get` that waits
@@ -57,8 +60,8 @@ pub use record::{
     SlotReadable, micros, time_to_live,
 };
 pub use reply::{Refusal, Reply, Welcome};
-pub use request::{GetWhat, Hello, Request};
-pub use status::{ClusterStatus, EtcdStatus, MemberStatus, SessionStatus, Status};
+pub use request::{EvictWhat, GetWhat, Hello, Request};
+pub use status::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, Status};
 
 /// Version of this protocol; both sides must speak the same one.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;

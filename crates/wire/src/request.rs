@@ -28,12 +28,28 @@ pub enum GetWhat {
     Readable,
 }
 
+/// Which blocks are evicted on demand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EvictWhat<'a> {
+    /// These, whether others follow them or read them.
+    Keys(&'a [Key]),
+    /// All of a namespace that nobody reads or writes.
+    Namespace(&'a str),
+    /// All that nobody reads or writes.
+    All,
+    /// As many as it takes until so many bytes are free.
+    UntilFree(u64),
+}
+
 /// What a client says. Waits are in microseconds from the request's arrival, at most
 /// [`MAX_WAIT_MICROS`], and 0 for none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
     /// Opens the conversation; answered by [`Reply::Welcome`](crate::Reply::Welcome).
     Hello(Hello<'a>),
+    /// One way: whose the blocks are that this client puts and creates from now on. Without, they are nobody's in
+    /// particular.
+    Namespace(&'a str),
     /// Which of these keys are sealed? Answered by [`Reply::Found`](crate::Reply::Found).
     Exists(&'a [Key]),
     /// How many of these keys, from the first on, are there? Answered by
@@ -116,6 +132,18 @@ pub enum Request<'a> {
         /// The blocks.
         blocks: &'a [CreateInlineRecord],
     },
+    /// Keep these blocks, and what leads up to each in its chain, until all others have been evicted; answered by
+    /// [`Reply::Done`](crate::Reply::Done) with how many of them there were.
+    SoftPin {
+        /// For how long, in microseconds; 0 until they are unpinned.
+        time: u64,
+        /// The blocks' keys.
+        keys: &'a [Key],
+    },
+    /// Ends soft pins of these; answered by [`Reply::Done`](crate::Reply::Done) with how many there were.
+    SoftUnpin(&'a [Key]),
+    /// Evicts on this worker; answered by [`Reply::Done`](crate::Reply::Done) with how many blocks went.
+    Evict(EvictWhat<'a>),
     /// How the worker is; answered by [`Reply::StatusIs`](crate::Reply::StatusIs).
     Status,
 }
@@ -159,6 +187,13 @@ mod kind {
     pub(super) const CREATE_INLINE: u16 = 18;
     pub(super) const STATUS: u16 = 19;
     pub(super) const FORWARD: u16 = 20;
+    pub(super) const NAMESPACE: u16 = 21;
+    pub(super) const SOFT_PIN: u16 = 22;
+    pub(super) const SOFT_UNPIN: u16 = 23;
+    pub(super) const EVICT_KEYS: u16 = 24;
+    pub(super) const EVICT_NAMESPACE: u16 = 25;
+    pub(super) const EVICT_ALL: u16 = 26;
+    pub(super) const EVICT_UNTIL_FREE: u16 = 27;
 }
 
 impl<'a> Request<'a> {
@@ -185,6 +220,13 @@ impl<'a> Request<'a> {
             Self::CreateInline { .. } => kind::CREATE_INLINE,
             Self::Status => kind::STATUS,
             Self::Forward { .. } => kind::FORWARD,
+            Self::Namespace(_) => kind::NAMESPACE,
+            Self::SoftPin { .. } => kind::SOFT_PIN,
+            Self::SoftUnpin(_) => kind::SOFT_UNPIN,
+            Self::Evict(EvictWhat::Keys(_)) => kind::EVICT_KEYS,
+            Self::Evict(EvictWhat::Namespace(_)) => kind::EVICT_NAMESPACE,
+            Self::Evict(EvictWhat::All) => kind::EVICT_ALL,
+            Self::Evict(EvictWhat::UntilFree(_)) => kind::EVICT_UNTIL_FREE,
         }
     }
 
@@ -197,6 +239,13 @@ impl<'a> Request<'a> {
                 add(hello.name);
             }
             Self::Exists(keys) | Self::LongestPrefix(keys) | Self::Delete(keys) => add(keys.as_bytes()),
+            Self::SoftUnpin(keys) | Self::Evict(EvictWhat::Keys(keys)) => add(keys.as_bytes()),
+            Self::Namespace(name) | Self::Evict(EvictWhat::Namespace(name)) => add(name.as_bytes()),
+            Self::Evict(EvictWhat::UntilFree(bytes)) => add(U64::new(*bytes).as_bytes()),
+            Self::SoftPin { time, keys } => {
+                add(U64::new(*time).as_bytes());
+                add(keys.as_bytes());
+            }
             Self::Get { what, wait, keys } => {
                 let what = match what {
                     GetWhat::Sealed => 0,
@@ -213,7 +262,7 @@ impl<'a> Request<'a> {
             Self::Put(blocks) => add(blocks.as_bytes()),
             Self::Create(blocks) => add(blocks.as_bytes()),
             Self::Advance(slots) => add(slots.as_bytes()),
-            Self::Flush | Self::Status => {}
+            Self::Flush | Self::Status | Self::Evict(EvictWhat::All) => {}
             Self::Forward { to, keys } => {
                 add(U16::new(u16::try_from(to.len()).expect("an address is shorter than that")).as_bytes());
                 add(to.as_bytes());
@@ -284,9 +333,26 @@ impl<'a> Request<'a> {
                 let to = std::str::from_utf8(to).map_err(|_| bad("forward", body))?;
                 Self::Forward { to, keys: batch("forward", keys)? }
             }
+            kind::NAMESPACE => Self::Namespace(text("namespace", body)?),
+            kind::SOFT_PIN => {
+                let (time, keys) = U64::ref_from_prefix(body).map_err(|_| bad("soft pin", body))?;
+                Self::SoftPin { time: time.get(), keys: batch("soft pin", keys)? }
+            }
+            kind::SOFT_UNPIN => Self::SoftUnpin(batch("soft unpin", body)?),
+            kind::EVICT_KEYS => Self::Evict(EvictWhat::Keys(batch("evict keys", body)?)),
+            kind::EVICT_NAMESPACE => Self::Evict(EvictWhat::Namespace(text("evict namespace", body)?)),
+            kind::EVICT_ALL => fixed::<()>("evict all", body).map(|()| Self::Evict(EvictWhat::All))?,
+            kind::EVICT_UNTIL_FREE => Self::Evict(EvictWhat::UntilFree(fixed::<U64>("evict until free", body)?.get())),
             kind => return Err(WireError::UnknownKind { kind }),
         })
     }
+}
+
+fn text<'a>(what: &'static str, body: &'a [u8]) -> Result<&'a str, WireError> {
+    if body.len() > MAX_NAME {
+        return Err(bad(what, body));
+    }
+    std::str::from_utf8(body).map_err(|_| bad(what, body))
 }
 
 fn decode_hello(body: &[u8]) -> Result<Hello<'_>, WireError> {

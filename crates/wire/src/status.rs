@@ -52,7 +52,13 @@ pub struct Status {
     pub hit_bytes: u64,
     /// Keys not found by gets.
     pub misses: u64,
-    /// Blocks evicted for room.
+    /// Blocks that are soft-pinned, with those that lead up to them.
+    pub soft_pinned_blocks: u64,
+    /// Bytes of them.
+    pub soft_pinned_bytes: u64,
+    /// The namespaces that hold blocks or have a quota.
+    pub namespaces: Vec<NamespaceStatus>,
+    /// Blocks evicted for room, or because someone asked.
     pub evictions: u64,
     /// Blocks whose time to live ended.
     pub expired: u64,
@@ -134,6 +140,20 @@ pub struct MemberStatus {
     pub is_reached: bool,
 }
 
+/// One namespace.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct NamespaceStatus {
+    /// What it is called.
+    pub name: String,
+    /// Its blocks, whole and growing.
+    pub blocks: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes that it may hold when others want room; `null` for what others leave.
+    pub quota_bytes: Option<u64>,
+}
+
 /// One client's connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
@@ -142,6 +162,8 @@ pub struct SessionStatus {
     pub name: String,
     /// The client's process, as it says.
     pub pid: u32,
+    /// Whose the blocks are that it puts.
+    pub namespace: String,
     /// `unix` or `tcp`.
     pub transport: String,
     /// Seconds since it connected.

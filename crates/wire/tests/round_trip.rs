@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chariot_types::{Extent, Key, RunId};
 use chariot_wire::{
-    BlockRecord, BlockState, Channel, CreateInlineRecord, CreateRecord, FrameWriter, GetWhat, HEADER_LEN, Header,
-    Hello, InlineRecord, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach, Refusal, Reply, Request,
+    BlockRecord, BlockState, Channel, CreateInlineRecord, CreateRecord, EvictWhat, FrameWriter, GetWhat, HEADER_LEN,
+    Header, Hello, InlineRecord, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach, Refusal, Reply, Request,
     SlotReadable, Welcome,
 };
 use proptest::prelude::*;
@@ -82,6 +82,13 @@ proptest! {
             Request::CreateInline { wait, blocks: &inline },
             Request::Status,
             Request::Forward { to: "node-3:31501", keys: &keys },
+            Request::Namespace("models/ä"),
+            Request::SoftPin { time: numbers[0], keys: &keys },
+            Request::SoftUnpin(&keys),
+            Request::Evict(EvictWhat::Keys(&keys)),
+            Request::Evict(EvictWhat::Namespace("models/ä")),
+            Request::Evict(EvictWhat::All),
+            Request::Evict(EvictWhat::UntilFree(numbers[0])),
         ] {
             assert_request_round_trips(&request, id);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chariot_cluster::ClusterConfig;
-use chariot_types::WorkerAddress;
+use chariot_types::{NamespaceName, WorkerAddress};
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -16,8 +16,19 @@ pub struct WorkerConfig {
     pub run_dir: PathBuf,
     /// Where its log goes, for `dscli status`.
     pub log_dir: PathBuf,
+    /// What namespaces may hold when others want room; those without share what is left.
+    pub quotas: Vec<Quota>,
     /// The cluster that it joins; `None` for a node by itself.
     pub cluster: Option<ClusterConfig>,
+}
+
+/// What a namespace may hold when others want room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quota {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// Bytes of the arena.
+    pub bytes: u64,
 }
 
 /// The arena's size where the user names none: a quarter of the machine's memory, and no more than half of what is

@@ -33,6 +33,14 @@ pub enum WorkerError {
         /// Why.
         source: io::Error,
     },
+    /// What quotas promise is not there.
+    #[error("the quotas of all namespaces are `{}` MiB together, and the shared memory is `{}`", sum >> 20, shared_memory >> 20)]
+    Quotas {
+        /// Bytes of all quotas.
+        sum: u64,
+        /// Bytes of the arena.
+        shared_memory: u64,
+    },
     /// No arena.
     #[error("cannot set up the shared memory")]
     Arena {
@@ -96,6 +104,9 @@ impl WorkerError {
             Self::Listen { .. } => Some("check that the host's name is spelt right and can be resolved".to_owned()),
             Self::Arena { source: ArenaError::TooLarge { available, .. } } => {
                 Some(format!("at most `--shared_memory_size_mb {}` fits here now", available >> 20))
+            }
+            Self::Quotas { .. } => {
+                Some("lower a `--namespace_quota_mb`, or raise `--shared_memory_size_mb`".to_owned())
             }
             Self::RunDirShared { path } => {
                 Some(format!("remove `{}`, or name another with CHARIOT_RUN_DIR", path.display()))

@@ -21,7 +21,7 @@ mod touch;
 mod waiters;
 mod worker;
 
-pub use config::{WorkerConfig, default_shared_memory};
+pub use config::{Quota, WorkerConfig, default_shared_memory};
 pub use error::WorkerError;
 pub use place::{Place, default_run_dir};
 pub use worker::Worker;

@@ -11,10 +11,11 @@ use std::time::Instant;
 use chariot_cluster::Observer;
 use chariot_index::Index;
 use chariot_pool::{Arena, Event, OwnerId, Pool};
-use chariot_types::{Member, RunId, WorkerAddress};
+use chariot_types::{Member, NamespaceName, RunId, WorkerAddress};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
+use crate::Quota;
 use crate::node::{Change, Node};
 use crate::waiters::Waiters;
 
@@ -58,6 +59,7 @@ pub(crate) struct State {
 pub(crate) struct SessionFacts {
     pub(crate) name: String,
     pub(crate) pid: u32,
+    pub(crate) namespace: NamespaceName,
     pub(crate) transport: &'static str,
     pub(crate) since: Instant,
 }
@@ -92,6 +94,15 @@ impl Shared {
             node: OnceLock::new(),
             etcd: OnceLock::new(),
         })
+    }
+
+    /// Namespaces have these quotas, before anything is put.
+    pub(crate) fn set_quotas(&self, quotas: &[Quota]) {
+        let mut state = self.state.lock();
+        for Quota { namespace, bytes } in quotas {
+            let namespace = state.pool.namespace(namespace);
+            state.pool.set_quota(namespace, *bytes);
+        }
     }
 
     /// This run of the worker, as others of a cluster know it.

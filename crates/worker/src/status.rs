@@ -3,17 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use chariot_cluster::{Contact, Observer, Registered, RequestKind};
-use chariot_pool::HugePages;
-use chariot_wire::{ClusterStatus, EtcdStatus, SessionStatus, Status};
+use chariot_pool::{HugePages, NamespaceStats};
+use chariot_wire::{ClusterStatus, EtcdStatus, NamespaceStatus, SessionStatus, Status};
 
 use crate::shared::Shared;
 
 /// How the worker is at this moment.
 pub(crate) fn status(shared: &Shared) -> Status {
-    let (pool, waiting, sessions) = {
+    let (pool, namespaces, waiting, sessions) = {
         let state = shared.state();
         let sessions: Vec<_> = state.sessions.values().cloned().collect();
-        (state.pool.stats(), state.waiters.len() as u64, sessions)
+        (state.pool.stats(), state.pool.namespaces(), state.waiters.len() as u64, sessions)
     };
     Status {
         worker_address: shared.address.to_string(),
@@ -38,6 +38,17 @@ pub(crate) fn status(shared: &Shared) -> Status {
         hits: pool.hits,
         hit_bytes: pool.hit_bytes,
         misses: pool.misses,
+        soft_pinned_blocks: pool.soft_pinned.blocks,
+        soft_pinned_bytes: pool.soft_pinned.bytes,
+        namespaces: namespaces
+            .into_iter()
+            .map(|NamespaceStats { name, held, quota }| NamespaceStatus {
+                name: name.to_string(),
+                blocks: held.blocks,
+                bytes: held.bytes,
+                quota_bytes: quota,
+            })
+            .collect(),
         evictions: pool.evictions,
         expired: pool.expired,
         waiting,
@@ -47,6 +58,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
             .map(|facts| SessionStatus {
                 name: facts.name,
                 pid: facts.pid,
+                namespace: facts.namespace.to_string(),
                 transport: facts.transport.to_owned(),
                 connected_s: facts.since.elapsed().as_secs_f64(),
             })

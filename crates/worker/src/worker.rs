@@ -51,6 +51,7 @@ impl Worker {
         config: WorkerConfig,
         join: impl FnOnce(&Arc<Shared>) -> Result<Option<Clustered>, WorkerError>,
     ) -> Result<Self, WorkerError> {
+        check_quotas(&config)?;
         let place = Place::of(&config.address, &config.run_dir).take()?;
         let tcp = bind(&config)?;
         let arena = Arena::create(config.shared_memory)?;
@@ -60,6 +61,7 @@ impl Worker {
         let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
         let shared =
             Arc::new(Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?);
+        shared.set_quotas(&config.quotas);
         let clustered = join(&shared)?;
         let serving = vec![
             serve("chariot-local", shared.clone(), Door::Unix(local))?,
@@ -96,6 +98,14 @@ impl Drop for Worker {
         }
         tracing::info!(address = %self.shared.address, "ended");
     }
+}
+
+fn check_quotas(config: &WorkerConfig) -> Result<(), WorkerError> {
+    let sum = config.quotas.iter().fold(0, |sum: u64, quota| sum.saturating_add(quota.bytes));
+    if sum > config.shared_memory {
+        return Err(WorkerError::Quotas { sum, shared_memory: config.shared_memory });
+    }
+    Ok(())
 }
 
 fn bind(config: &WorkerConfig) -> Result<TcpListener, WorkerError> {

@@ -33,6 +33,7 @@ impl Cluster {
                     shared_memory: 64 * MIB as u64,
                     run_dir: dir.path().join(number.to_string()),
                     log_dir: dir.path().to_owned(),
+                    quotas: Vec::new(),
                     cluster: None,
                 };
                 Some(Worker::start_among(config, "test", members.subscribe()).unwrap())

@@ -6,7 +6,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use chariot_client::{ClientError, GrowingBlock, Prefix, Progress, Put, Reserve, Room, Transport, Wait};
+use chariot_client::{ClientError, Evict, GrowingBlock, Prefix, Progress, Put, Reserve, Room, Transport, Wait};
+use chariot_types::NamespaceName;
+use chariot_worker::Quota;
 use support::{SOON, TestWorker, bytes, eventually, key, put};
 
 over_both_transports! {
@@ -27,6 +29,9 @@ over_both_transports! {
     deleted_blocks_are_gone_and_pinned_bytes_stay
     a_full_pool_evicts_and_spares_what_is_pinned
     children_are_evicted_before_their_parents
+    a_soft_pinned_chain_outlives_a_flood
+    what_is_demanded_is_evicted
+    one_namespace_does_not_push_out_another
     a_put_without_room_says_so_or_waits
     a_block_larger_than_the_pool_is_refused_at_once
     time_to_live_ends_a_block
@@ -315,6 +320,68 @@ fn children_are_evicted_before_their_parents(transport: Transport) {
         assert_eq!(exists.iter().filter(|exists| **exists).count(), prefix, "a child outlived its parent: {exists:?}");
     }
     assert!(client.longest_prefix(&keys).unwrap().sealed < 8);
+}
+
+fn a_soft_pinned_chain_outlives_a_flood(transport: Transport) {
+    let worker = TestWorker::start(16 << 20);
+    let client = worker.client(transport);
+    let content = bytes(1, 1 << 20);
+    let (parent, child) = (key("parent"), key("child"));
+    let put = |key, parent| client.put(&[Put { key, parent, bytes: &content, time_to_live: None }], Room::Now).unwrap();
+    put(parent, None);
+    put(child, Some(parent));
+    assert_eq!(client.soft_pin(&[child, key("nothing")], Some(Duration::from_secs(3600))).unwrap(), 1);
+    (0..40).for_each(|i| put(key(format!("flood {i}")), None));
+    assert_eq!(client.exists(&[parent, child]).unwrap(), [true, true]);
+    let status = client.status().unwrap();
+    assert_eq!((status.soft_pinned_blocks, status.soft_pinned_bytes), (2, 2 << 20));
+    let many: Vec<_> = (37..40).map(|i| key(format!("flood {i}"))).collect();
+    match client.soft_pin(&many, None) {
+        Err(ClientError::Refused { text }) => assert!(text.contains("a quarter of the pool"), "{text}"),
+        other => panic!("more than a quarter was soft-pinned: {other:?}"),
+    }
+    assert_eq!(client.soft_unpin(&[child]).unwrap(), 1);
+    (40..80).for_each(|i| put(key(format!("flood {i}")), None));
+    assert_eq!(client.exists(&[parent, child]).unwrap(), [false, false]);
+}
+
+fn what_is_demanded_is_evicted(transport: Transport) {
+    let worker = TestWorker::start(16 << 20);
+    let name: NamespaceName = "model".parse().unwrap();
+    let (client, other) = (worker.client(transport), worker.client_of(name.clone(), transport));
+    let content = bytes(1, 1 << 20);
+    (0..4).for_each(|i| put(&client, &i.to_string(), &content));
+    (4..8).for_each(|i| put(&other, &i.to_string(), &content));
+    other.flush().unwrap();
+    let held = client.get(&[key("0")], Wait::No).unwrap().remove(0).unwrap();
+    assert_eq!(client.evict(Evict::Keys(&[key("1"), key("nothing")])).unwrap(), 1);
+    assert_eq!(client.evict(Evict::Namespace(&name)).unwrap(), 4);
+    assert_eq!(client.evict(Evict::Namespace(&"nobody".parse().unwrap())).unwrap(), 0);
+    let before = client.status().unwrap();
+    assert_eq!(client.evict(Evict::UntilFree(before.free_bytes + 1)).unwrap(), 1);
+    // Over TCP nobody reads any more what has been carried.
+    let left = if client.is_local() { 1 } else { 2 };
+    assert_eq!(client.evict(Evict::All).unwrap(), left);
+    assert_eq!(client.exists(&[key("0")]).unwrap(), [client.is_local()]);
+    assert!(held.bytes() == content && held.is_intact());
+}
+
+fn one_namespace_does_not_push_out_another(transport: Transport) {
+    let guarded: NamespaceName = "guarded".parse().unwrap();
+    let quotas = vec![Quota { namespace: guarded.clone(), bytes: 6 << 20 }];
+    let worker = TestWorker::start_with_quotas(16 << 20, quotas);
+    let (client, other) = (worker.client_of(guarded, transport), worker.client(transport));
+    let content = bytes(1, 1 << 20);
+    (0..6).for_each(|i| put(&client, &i.to_string(), &content));
+    client.flush().unwrap();
+    (6..60).for_each(|i| put(&other, &i.to_string(), &content));
+    other.flush().unwrap();
+    let keys: Vec<_> = (0..6).map(|i| key(i.to_string())).collect();
+    assert_eq!(client.exists(&keys).unwrap(), [true; 6]);
+    let status = client.status().unwrap();
+    let guarded = status.namespaces.iter().find(|namespace| namespace.name == "guarded").unwrap();
+    assert_eq!((guarded.blocks, guarded.bytes, guarded.quota_bytes), (6, 6 << 20, Some(6 << 20)));
+    assert!(status.sessions.iter().any(|session| session.namespace == "guarded"));
 }
 
 fn a_put_without_room_says_so_or_waits(transport: Transport) {

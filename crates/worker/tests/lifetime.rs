@@ -106,6 +106,7 @@ fn a_second_worker_at_the_address_is_refused_and_the_first_lives_on() {
         shared_memory: 1 << 20,
         run_dir: worker.dir.path().join("run"),
         log_dir: worker.dir.path().to_owned(),
+        quotas: Vec::new(),
         cluster: None,
     };
     let error = Worker::start(config.clone()).err().unwrap();
@@ -125,6 +126,7 @@ fn a_worker_that_cannot_start_says_why_and_leaves_nothing() {
             shared_memory,
             run_dir: dir.path().join("run"),
             log_dir: dir.path().to_owned(),
+            quotas: Vec::new(),
             cluster: None,
         })
         .err()

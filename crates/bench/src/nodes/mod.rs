@@ -75,8 +75,13 @@ struct Node {
 impl Node {
     fn connect(place: &Place) -> Result<Self> {
         let timeout = Duration::from_secs(10);
-        let options =
-            ConnectOptions { timeout, request_timeout: timeout, transport: Transport::Auto, name: "bench".to_owned() };
+        let options = ConnectOptions {
+            timeout,
+            request_timeout: timeout,
+            transport: Transport::Auto,
+            name: "bench".to_owned(),
+            ..Default::default()
+        };
         let client = Client::connect(&place.worker, options)
             .with_context(|| format!("cannot reach the worker at `{}`", place.worker))?;
         ensure!(client.is_local(), "the worker at `{}` shares no memory with this process", place.worker);

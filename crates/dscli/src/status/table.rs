@@ -1,6 +1,6 @@
 //! A status for people to read.
 
-use chariot_wire::{ClusterStatus, EtcdStatus, MemberStatus, SessionStatus, Status};
+use chariot_wire::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, Status};
 
 /// `status` as lines of a name and what there is to say.
 pub(crate) fn table(status: &Status) -> String {
@@ -12,13 +12,15 @@ pub(crate) fn table(status: &Status) -> String {
         ("blocks", blocks(status)),
         ("puts", format!("{} ({}), {} there already", status.puts, bytes(status.put_bytes), status.duplicates)),
         ("gets", gets(status)),
-        ("dropped", format!("{} evicted for room, {} expired", status.evictions, status.expired)),
+        ("pinned", pinned(status)),
+        ("dropped", format!("{} evicted, {} expired", status.evictions, status.expired)),
         ("waiting", format!("{} requests", status.waiting)),
         ("misuses", format!("{} connections ended for breaking the rules", status.misuses)),
         ("process", format!("{} besides the shared memory", bytes(status.resident_bytes))),
         ("log", if status.log_dir.is_empty() { "standard error".to_owned() } else { printable(&status.log_dir) }),
     ];
     let mut text: String = rows.iter().map(|(name, said)| format!("{name:<9} {said}\n")).collect();
+    text.push_str(&namespaces(&status.namespaces));
     if let Some(status) = &status.cluster {
         text.push_str(&cluster(status));
     }
@@ -94,13 +96,31 @@ fn gets(status: &Status) -> String {
     format!("{hits} hits ({}), {misses} misses, hit rate {}", bytes(*hit_bytes), percent(*hits, hits + misses))
 }
 
+fn pinned(status: &Status) -> String {
+    let Status { soft_pinned_blocks, soft_pinned_bytes, capacity_bytes, .. } = status;
+    format!("{soft_pinned_blocks} go last ({}, of at most {})", bytes(*soft_pinned_bytes), bytes(capacity_bytes / 4))
+}
+
+fn namespaces(namespaces: &[NamespaceStatus]) -> String {
+    let mut text = format!("{:<9} {}\n", "namespaces", namespaces.len());
+    for NamespaceStatus { name, blocks, bytes: held, quota_bytes } in namespaces {
+        let quota = match quota_bytes {
+            Some(quota) => format!("quota {}, {} of it", bytes(*quota), percent(*held, *quota)),
+            None => "no quota".to_owned(),
+        };
+        text.push_str(&format!("  {:<28} {} in {blocks} blocks, {quota}\n", printable(name), bytes(*held)));
+    }
+    text
+}
+
 fn sessions(sessions: &[SessionStatus]) -> String {
     // The one who asks is no news.
     let others: Vec<_> = sessions.iter().filter(|session| session.pid != std::process::id()).collect();
     let mut text = format!("{:<9} {}", "clients", others.len());
-    for SessionStatus { name, pid, transport, connected_s } in others {
+    for SessionStatus { name, pid, namespace, transport, connected_s } in others {
         let name = if name.is_empty() { "(no name)".to_owned() } else { printable(name) };
-        text.push_str(&format!("\n  {name:<28} PID {pid:<8} {transport:<5} for {}", duration(*connected_s)));
+        let (namespace, connected) = (printable(namespace), duration(*connected_s));
+        text.push_str(&format!("\n  {name:<28} PID {pid:<8} {transport:<5} for {connected}, puts into {namespace}"));
     }
     text
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod doctor;
+mod evict;
 mod node;
 mod proxy;
 mod start;

@@ -37,6 +37,7 @@ impl Session {
         match request {
             Request::Hello(_) => return Err(End::OutOfPlace { request: id, what: "a second hello" }),
             Request::Exists(keys) => self.exists(id, keys),
+            Request::Namespace(name) => self.enter_namespace(id, name)?,
             Request::LongestPrefix(keys) => self.longest_prefix(id, keys),
             Request::Get { what, wait, keys } => {
                 let what = match what {
@@ -102,6 +103,9 @@ impl Session {
             }
             Request::Flush => self.outbound.reply(id, &Reply::Done { count: 0 }),
             Request::Delete(keys) => self.delete(id, keys),
+            Request::SoftPin { time, keys } => self.soft_pin(id, time, keys),
+            Request::SoftUnpin(keys) => self.soft_unpin(id, keys),
+            Request::Evict(what) => self.evict(id, what).await,
             Request::PutInline { wait, blocks } => {
                 let blocks = blocks.to_vec();
                 self.put_inline(&header, wait, &blocks, inbound).await?;

@@ -1,6 +1,7 @@
 //! [`Session`]: one client's connection, from its hello to the taking back of all it held.
 
 mod answer;
+mod demand;
 mod elsewhere;
 mod end;
 mod inbound;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
+use chariot_types::NamespaceName;
 use chariot_wire::{FrameWriter, PROTOCOL_VERSION, Reply, Request, Welcome};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::Interest;
@@ -62,6 +63,7 @@ impl Session {
             let facts = SessionFacts {
                 name: String::from_utf8_lossy(hello.name).into_owned(),
                 pid: hello.pid,
+                namespace: NamespaceName::default(),
                 transport: self.stream.transport(),
                 since: Instant::now(),
             };

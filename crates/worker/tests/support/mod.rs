@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use chariot_client::{Client, ConnectOptions, Put, Room, Transport};
-use chariot_types::{Key, WorkerAddress};
-use chariot_worker::{Worker, WorkerConfig};
+use chariot_types::{Key, NamespaceName, WorkerAddress};
+use chariot_worker::{Quota, Worker, WorkerConfig};
 
 /// Long enough for anything that happens at all, on a machine that is busy with other things.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -18,12 +18,17 @@ pub struct TestWorker {
     pub worker: Option<Worker>,
     pub dir: tempfile::TempDir,
     pub bytes: u64,
+    pub quotas: Vec<Quota>,
 }
 
 impl TestWorker {
     pub fn start(bytes: u64) -> Self {
+        Self::start_with_quotas(bytes, Vec::new())
+    }
+
+    pub fn start_with_quotas(bytes: u64, quotas: Vec<Quota>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut worker = Self { address: free_address(), worker: None, dir, bytes };
+        let mut worker = Self { address: free_address(), worker: None, dir, bytes, quotas };
         worker.start_again();
         worker
     }
@@ -34,6 +39,7 @@ impl TestWorker {
             shared_memory: self.bytes,
             run_dir: self.dir.path().join("run"),
             log_dir: self.dir.path().to_owned(),
+            quotas: self.quotas.clone(),
             cluster: None,
         };
         self.worker = Some(Worker::start(config).unwrap());
@@ -44,7 +50,12 @@ impl TestWorker {
     }
 
     pub fn client(&self, transport: Transport) -> Client {
-        let client = Client::connect(&self.address, options(transport)).unwrap();
+        self.client_of(NamespaceName::default(), transport)
+    }
+
+    /// A client whose blocks are that namespace's.
+    pub fn client_of(&self, namespace: NamespaceName, transport: Transport) -> Client {
+        let client = Client::connect(&self.address, ConnectOptions { namespace, ..options(transport) }).unwrap();
         assert_eq!(client.is_local(), transport == Transport::Auto);
         client
     }
@@ -57,7 +68,7 @@ pub fn free_address() -> WorkerAddress {
 }
 
 pub fn options(transport: Transport) -> ConnectOptions {
-    ConnectOptions { timeout: SOON, request_timeout: SOON, transport, name: "test".to_owned() }
+    ConnectOptions { timeout: SOON, request_timeout: SOON, transport, name: "test".to_owned(), ..Default::default() }
 }
 
 pub fn key(name: impl AsRef<[u8]>) -> Key {
