@@ -10,8 +10,18 @@ class SessionStatus(TypedDict):
 
     name: str
     pid: int
+    namespace: str
     transport: str
     connected_s: float
+
+
+class NamespaceStatus(TypedDict):
+    """Blocks that were put under one namespace."""
+
+    name: str
+    blocks: int
+    bytes: int
+    quota_bytes: int | None
 
 
 class MemberStatus(TypedDict):
@@ -63,6 +73,9 @@ class Status(TypedDict):
     hits: int
     hit_bytes: int
     misses: int
+    soft_pinned_blocks: int
+    soft_pinned_bytes: int
+    namespaces: list[NamespaceStatus]
     evictions: int
     expired: int
     waiting: int

@@ -270,3 +270,20 @@ def test_a_fork_that_lives_on_does_not_keep_what_its_parent_held(own_worker: Wor
             wait_for(lambda: client.status()["pinned_blocks"] == client.status()["growing_blocks"] == 0, 2)
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_a_soft_pinned_block_goes_last(worker: Worker) -> None:
+    client = Client(worker.address, namespace="some/model")
+    data = bytes(MEGABYTE)
+    client.put("parent", data)
+    client.put("hot", data, parent="parent")
+    assert client.soft_pin(["hot", "nothing"], seconds=3600) == 1
+    for number in range(3 * worker.shared_memory_mb):
+        client.put(f"flood {number}", data)
+    assert client.exists_many(["parent", "hot"]) == [True, True]
+    status = client.status()
+    assert status["soft_pinned_blocks"] == 2
+    assert [space["name"] for space in status["namespaces"]] == ["some/model"]
+    assert client.soft_unpin(["hot"]) == 1
+    with pytest.raises(ValueError, match="is not a namespace"):
+        Client(worker.address, namespace="two\nlines")

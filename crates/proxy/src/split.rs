@@ -17,6 +17,9 @@ mod tests;
 
 const TRANSFER_PARAMS: &str = "kv_transfer_params";
 
+/// In a client's `kv_transfer_params`: see docs/connector.md.
+const PIN_SECONDS: &str = "pin_seconds";
+
 /// What asks a prefill instance to compute a KV cache that another instance will use: the fields that vLLM's own
 /// prefill-and-decode proxies send.
 const ASK_PREFILL: &str = concat!(
@@ -44,11 +47,15 @@ impl<'a> Object<'a> {
     /// The prefill request: one token, in one piece, and the KV cache kept for another instance, whose node's data worker
     /// is `next` where it is known.
     pub(crate) fn for_prefill(&self, next: Option<&WorkerAddress>) -> Bytes {
-        let ask = match next {
+        let mut ask = format!("{{{ASK_PREFILL}");
+        if let Some(worker) = next {
             // An address is made of characters that JSON takes as they are.
-            Some(worker) => format!(r#"{{{ASK_PREFILL},"decode_worker":"{worker}"}}"#),
-            None => format!("{{{ASK_PREFILL}}}"),
-        };
+            ask.push_str(&format!(r#","decode_worker":"{worker}""#));
+        }
+        if let Some(seconds) = self.pin_seconds() {
+            ask.push_str(&format!(r#","{PIN_SECONDS}":{seconds}"#));
+        }
+        ask.push('}');
         let mut edit = Edit::of(self);
         edit.remove("stream_options");
         // A least number of tokens above the one allowed is an error in vLLM.
@@ -78,7 +85,15 @@ impl<'a> Object<'a> {
         edit.finish()
     }
 
-    /// The `kv_transfer_params` of a prefill reply, if it has any.
+    /// For how long the client wants the prompt's KV cache to be kept before others', if it says so: all of its own
+    /// `kv_transfer_params` that means something to prefill.
+    fn pin_seconds(&self) -> Option<&'a str> {
+        let own: Object<'a> = serde_json::from_str(self.transfer_params()?.get()).ok()?;
+        let (_, value) = own.fields.into_iter().rev().find(|(key, _)| key.0 == PIN_SECONDS)?;
+        Some(value.get())
+    }
+
+    /// The `kv_transfer_params` of a request or of a prefill reply, if it has any.
     pub(crate) fn transfer_params(&self) -> Option<&'a RawValue> {
         let (_, value) = self.fields.iter().rev().find(|(key, _)| key.0 == TRANSFER_PARAMS)?;
         (value.get() != "null").then_some(*value)

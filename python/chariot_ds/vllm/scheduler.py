@@ -43,6 +43,8 @@ class Tracked:
     """By group: how many blocks were sent on to `reader`."""
     reader: str | None
     """The data worker of the instance that decodes the request, where that is another one and known."""
+    pin_seconds: float | None
+    """For how long its prompt is kept before others, if it is hot."""
     awaited: Awaited | None
     """Another instance is said to compute the prompt now."""
     search: Search | None = None
@@ -71,7 +73,9 @@ class Scheduler:
         self._tracked: dict[str, Tracked] = {}
         self._loads_to_start: list[Load] = []
         timeout = settings.request_timeout_ms / 1000
-        self._connection = Connection(settings.worker_address, "vllm scheduler", timeout)
+        self._connection = Connection(
+            settings.worker_address, "vllm scheduler", timeout, settings.namespace_of(vllm_config)
+        )
         self._knows_shards = False
         self._lookup: Lookup | None = None
         """Made when shards are known."""
@@ -246,9 +250,12 @@ class Scheduler:
         request = tracked.request
         # Drafted tokens, and one that is still in flight, are not known: their blocks wait.
         end = min(computed + output.num_scheduled_tokens[request.request_id], request.num_tokens)
+        prompt = request.num_prompt_tokens
+        if end >= prompt and tracked.pin_seconds is not None:
+            self._plan_pin(metadata, tracked, tracked.pin_seconds)
+            tracked.pin_seconds = None
         if end < tracked.next_save and not is_first:
             return
-        prompt = request.num_prompt_tokens
         ends_prompt = end >= prompt and not tracked.is_prompt_end_saved
         self._plan_forwards(metadata, tracked, min(end, prompt))
         for index, group in enumerate(self._groups):
@@ -296,6 +303,15 @@ class Scheduler:
             tracked.forwarded[index] = max(first, len(content))
         if blocks:
             metadata.forwards.setdefault(tracked.reader, []).extend(blocks)
+
+    def _plan_pin(self, metadata: StepMetadata, tracked: Tracked, seconds: float) -> None:
+        """Adds the last full block of the prompt, which keeps all before it; of a short prompt, the one that it has."""
+        prompt = tracked.request.num_prompt_tokens
+        blocks: list[tuple[int, bytes]] = []
+        for index, group in enumerate(self._groups):
+            content = tracked.keys.until(index, prompt // group.block_size * group.block_size or prompt)
+            blocks += [(index, key) for key in content[-1:]]
+        metadata.pins.append((seconds, blocks))
 
     def _is_saved(self, tracked: Tracked) -> bool:
         """Whether the data worker holds all of the prompt that decode will look for."""
@@ -351,7 +367,9 @@ class Scheduler:
         if tracked is None or tracked.request is not request:
             parameters = TransferParameters.of(request)
             if parameters.trouble is not None and not self._has_complained:
-                logger.warning("ChariotConnector: a request's `decode_worker` is not used: %s", parameters.trouble)
+                logger.warning(
+                    "ChariotConnector: some of a request's `kv_transfer_params` is not used: %s", parameters.trouble
+                )
                 self._has_complained = True
             is_here = parameters.decode_worker == self._settings.worker_address
             patience = self._settings.remote_prefill_timeout_ms / 1000
@@ -362,6 +380,7 @@ class Scheduler:
                 saved=[0] * len(self._groups),
                 forwarded=[0] * len(self._groups),
                 reader=None if is_here else parameters.decode_worker,
+                pin_seconds=parameters.pin_seconds,
                 awaited=Awaited(patience) if parameters.is_being_prefilled else None,
             )
             self._tracked[request.request_id] = tracked

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 ADDRESS_VARIABLE = "DS_WORKER_ADDR"
 PREFIX = "chariot."
+
+LONGEST_NAMESPACE = 128
 
 DevicePath = Literal["auto", "host", "torch"]
 Layerwise = Literal["auto", "on", "off"]
@@ -23,6 +26,8 @@ class Settings:
     """The data worker's `host:port`; DS_WORKER_ADDR unless set."""
     model_version: str = ""
     """Part of every key. Change it when weights change under the same model name, or stale KV is served."""
+    namespace: str | None = None
+    """Whose the blocks are, for quotas and `dscli evict`; the name under which vLLM serves the model unless set."""
     request_timeout_ms: float = 1000.0
     """A worker that leaves a request unanswered this long is given up, and looked for again."""
     lookup_timeout_ms: float = 200.0
@@ -71,7 +76,28 @@ class Settings:
             raise ValueError(f"`{PREFIX}load_threads` is `{self.load_threads!r}`: expected a whole number.")
         if not isinstance(self.worker_address, str) or not isinstance(self.model_version, str):
             raise ValueError(f"`{PREFIX}worker_address` and `{PREFIX}model_version` are texts.")
+        if self.namespace is not None and not _is_namespace(self.namespace):
+            raise ValueError(
+                f"`{PREFIX}namespace` is `{self.namespace!r}`: expected a text of 1 to {LONGEST_NAMESPACE} bytes "
+                "without control characters."
+            )
+
+    def namespace_of(self, vllm_config: Any) -> str:
+        """Whose the blocks of this engine are."""
+        if self.namespace is not None:
+            return self.namespace
+        model = vllm_config.model_config
+        served = getattr(model, "served_model_name", None) or model.model
+        name = str(served[0] if isinstance(served, list) else served)
+        # What tells long paths apart is their end.
+        name = name.encode(errors="replace")[-LONGEST_NAMESPACE:].decode(errors="ignore")
+        return name if _is_namespace(name) else "default"
 
     def _check_choice(self, name: str, choices: tuple[str | None, ...]) -> None:
         if getattr(self, name) not in choices:
             raise ValueError(f"`{PREFIX}{name}` is `{getattr(self, name)!r}`: expected one of {choices}.")
+
+
+def _is_namespace(name: object) -> bool:
+    is_text = isinstance(name, str) and 0 < len(name.encode(errors="replace")) <= LONGEST_NAMESPACE
+    return is_text and not any(unicodedata.category(character) == "Cc" for character in str(name))

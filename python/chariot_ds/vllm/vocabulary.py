@@ -35,6 +35,8 @@ class StepMetadata(KVConnectorMetadata):
     saves: list[SaveBlock] = field(default_factory=list)
     forwards: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     """By address of a data worker: the blocks, each group and key, that are read there next."""
+    pins: list[tuple[float, list[tuple[int, bytes]]]] = field(default_factory=list)
+    """For how many seconds to keep which blocks before others: those that end hot prompts, each group and key."""
     is_empty: bool = False
     """No tokens are computed in this step."""
     rests: bool = False

@@ -56,7 +56,9 @@ class Worker:
             for layer, name in enumerate(spec.layer_names)
         }
         timeout, rank = settings.request_timeout_ms / 1000, vllm_config.parallel_config.rank
-        self._connection = Connection(settings.worker_address, f"vllm rank {rank}", timeout)
+        self._connection = Connection(
+            settings.worker_address, f"vllm rank {rank}", timeout, settings.namespace_of(vllm_config)
+        )
         self.shards: ShardDescriptions | None = None
         self._path: HostPath | TorchPath | None = None
         self._saver: Saver | None = None
@@ -132,6 +134,8 @@ class Worker:
             self._saver.begin(self._save.cache, self._save.blocks, forwards)
         elif forwards:
             self._saver.forward(forwards)
+        if metadata.pins:
+            self._saver.soft_pin(metadata.pins)
         self._stats.add("forwarded_blocks", sum(len(blocks) for _, blocks in forwards))
 
     def layer_computed(self, layer_name: str) -> None:

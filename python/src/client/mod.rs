@@ -16,7 +16,7 @@ mod view;
 use std::time::{Duration, Instant};
 
 use chariot_client::{ClientError, ConnectOptions, PendingGet, Put, Reserve, Room, Transport, Wait};
-use chariot_types::WorkerAddress;
+use chariot_types::{NamespaceNameError, WorkerAddress};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -172,7 +172,8 @@ impl Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, wait_for_worker=0.0, transport="auto", name="python"))]
+    #[expect(clippy::too_many_arguments, reason = "in Python they are keywords with defaults")]
+    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, wait_for_worker=0.0, transport="auto", name="python", namespace="default"))]
     fn connect(
         py: Python<'_>,
         address: Option<&str>,
@@ -181,9 +182,10 @@ impl Client {
         wait_for_worker: f64,
         transport: &str,
         name: &str,
+        namespace: &str,
     ) -> PyResult<Self> {
         let address = worker_address(address)?;
-        let options = connect_options(timeout, request_timeout, transport, name)?;
+        let options = connect_options(timeout, request_timeout, transport, name, namespace)?;
         let deadline = Instant::now() + deadline::wait("wait_for_worker", wait_for_worker)?;
         loop {
             let connection = py.detach(|| chariot_client::Client::connect(&address, options.clone()));
@@ -203,7 +205,7 @@ impl Client {
 
     /// A client of a worker that need not be there: until it is found, in the background, calls raise `Unavailable`.
     #[staticmethod]
-    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, transport="auto", name="python"))]
+    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, transport="auto", name="python", namespace="default"))]
     fn connect_later(
         py: Python<'_>,
         address: Option<&str>,
@@ -211,9 +213,10 @@ impl Client {
         request_timeout: f64,
         transport: &str,
         name: &str,
+        namespace: &str,
     ) -> PyResult<Self> {
         let address = worker_address(address)?;
-        let options = connect_options(timeout, request_timeout, transport, name)?;
+        let options = connect_options(timeout, request_timeout, transport, name, namespace)?;
         let connection = py.detach(|| chariot_client::Client::connect_later(&address, options));
         let connection = connection.map_err(error::to_python)?;
         Ok(Self::new(address, connection))
@@ -420,6 +423,32 @@ impl Client {
         self.call(py, |connection| connection.delete(&keys))
     }
 
+    /// Has these blocks, each with all that leads up to it in its chain, go after all that is not soft-pinned when room is
+    /// needed; how many of them there were.
+    ///
+    /// For `seconds`, or until `soft_unpin`. They can still be deleted, and expire. More than a quarter of the worker's
+    /// memory is refused.
+    #[pyo3(signature = (keys, /, *, seconds=None))]
+    fn soft_pin(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = keys)] keys: Vec<chariot_types::Key>,
+        seconds: Option<f64>,
+    ) -> PyResult<usize> {
+        let time = seconds.map(|seconds| deadline::duration("seconds", seconds)).transpose()?;
+        self.call(py, |connection| connection.soft_pin(&keys, time))
+    }
+
+    /// Ends soft pins of these blocks, whoever made them; how many of them were soft-pinned.
+    #[pyo3(signature = (keys, /))]
+    fn soft_unpin(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = keys)] keys: Vec<chariot_types::Key>,
+    ) -> PyResult<usize> {
+        self.call(py, |connection| connection.soft_unpin(&keys))
+    }
+
     /// Has the worker carry these blocks, whole or as they grow, to the worker at `to` before anyone asks for them there.
     ///
     /// Does not wait. What is not there is passed over; without it, whoever needs the blocks finds them all the same.
@@ -508,7 +537,13 @@ fn worker_address(address: Option<&str>) -> PyResult<WorkerAddress> {
     text.parse().map_err(|error: chariot_types::AddressError| PyValueError::new_err(error.to_string()))
 }
 
-fn connect_options(timeout: f64, request_timeout: f64, transport: &str, name: &str) -> PyResult<ConnectOptions> {
+fn connect_options(
+    timeout: f64,
+    request_timeout: f64,
+    transport: &str,
+    name: &str,
+    namespace: &str,
+) -> PyResult<ConnectOptions> {
     let transport = match transport {
         "auto" => Transport::Auto,
         "tcp" => Transport::Tcp,
@@ -521,6 +556,7 @@ fn connect_options(timeout: f64, request_timeout: f64, transport: &str, name: &s
         request_timeout: deadline::duration("request_timeout", request_timeout)?,
         transport,
         name: name.to_owned(),
+        namespace: namespace.parse().map_err(|error: NamespaceNameError| PyValueError::new_err(error.to_string()))?,
     })
 }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use chariot_client::{Client, ConnectOptions};
-use chariot_types::WorkerAddress;
+use chariot_types::{NamespaceNameError, WorkerAddress};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 /// A connection to the data worker at `address` that looks for the worker in the background while it is away.
 ///
-/// `name` is what `dscli status` shows; a worker that leaves a request unanswered for `request_timeout` seconds is given
+/// `name` is what `dscli status` shows, `namespace` whose the blocks are that are saved; a worker that leaves a request unanswered for `request_timeout` seconds is given
 /// up, and looked for again.
 #[pyclass(module = "chariot_ds._native", frozen)]
 pub(crate) struct Connection {
@@ -25,10 +25,12 @@ impl Connection {
 #[pymethods]
 impl Connection {
     #[new]
-    fn new(py: Python<'_>, address: &str, name: String, request_timeout: f64) -> PyResult<Self> {
+    fn new(py: Python<'_>, address: &str, name: String, request_timeout: f64, namespace: &str) -> PyResult<Self> {
         let address: WorkerAddress = address.parse().map_err(to_value_error)?;
         let request_timeout = Duration::try_from_secs_f64(request_timeout).map_err(to_value_error)?;
-        let options = ConnectOptions { request_timeout, timeout: request_timeout, name, ..ConnectOptions::default() };
+        let namespace = namespace.parse().map_err(|error: NamespaceNameError| to_value_error(error))?;
+        let options =
+            ConnectOptions { request_timeout, timeout: request_timeout, name, namespace, ..ConnectOptions::default() };
         // A worker that is there is connected to at once, so that the first request finds it.
         let client = py.detach(|| {
             Client::connect(&address, options.clone()).or_else(|_| Client::connect_later(&address, options))

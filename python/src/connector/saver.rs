@@ -14,8 +14,10 @@ mod step;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use chariot_client::Client;
+use chariot_types::Key;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -45,10 +47,17 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
+/// Blocks that go last for some time.
+struct SoftPin {
+    time: Duration,
+    keys: Vec<Key>,
+}
+
 /// What the thread does.
 enum Errand {
     Carry(Arc<Step>),
     Forward(Vec<Forward>),
+    SoftPin(Vec<SoftPin>),
 }
 
 /// What became of a step's blocks.
@@ -70,6 +79,9 @@ pub(crate) struct SaveReport {
 
 /// A block to save: `(group, block, key, parent)`, the key of the block before it or `None`.
 type BlockTuple = (usize, usize, PyBackedBytes, Option<PyBackedBytes>);
+
+/// Blocks to soft-pin: for how many seconds, and each `(group, key)`.
+type SoftPinTuple = (f64, Vec<(usize, PyBackedBytes)>);
 
 /// Blocks to forward: the address of their reader's worker, and each `(group, key)`.
 type ForwardTuple = (String, Vec<(usize, PyBackedBytes)>);
@@ -103,6 +115,16 @@ impl Saver {
     /// Forwards blocks in a step that saves none. Returns at once.
     fn forward(&self, forwards: Vec<ForwardTuple>) -> PyResult<()> {
         self.send(Errand::Forward(self.forwards(&forwards)?))
+    }
+
+    /// Soft-pins blocks that are there, or are saved in the step that has begun. Returns at once; what cannot be pinned goes
+    /// as other blocks do.
+    fn soft_pin(&self, pins: Vec<SoftPinTuple>) -> PyResult<()> {
+        let pin = |(seconds, blocks): &SoftPinTuple| {
+            let time = Duration::try_from_secs_f64(*seconds).map_err(to_value_error)?;
+            Ok(SoftPin { time, keys: self.keys(blocks)? })
+        };
+        self.send(Errand::SoftPin(pins.iter().map(pin).collect::<PyResult<_>>()?))
     }
 
     /// The model has written layer `layer` of group `group` in all blocks of the step. Returns at once.
@@ -148,10 +170,14 @@ impl Saver {
     fn forwards(&self, forwards: &[ForwardTuple]) -> PyResult<Vec<Forward>> {
         let forward = |(to, blocks): &ForwardTuple| {
             let to = to.parse().map_err(to_value_error)?;
-            let key = |(group, key): &(usize, PyBackedBytes)| Ok(self.shard(*group)?.key(key_of(key)?));
-            Ok(Forward { to, keys: blocks.iter().map(key).collect::<PyResult<_>>()? })
+            Ok(Forward { to, keys: self.keys(blocks)? })
         };
         forwards.iter().map(forward).collect()
+    }
+
+    /// The keys of what this rank keeps of blocks.
+    fn keys(&self, blocks: &[(usize, PyBackedBytes)]) -> PyResult<Vec<Key>> {
+        blocks.iter().map(|(group, key)| Ok(self.shard(*group)?.key(key_of(key)?))).collect()
     }
 
     fn shard(&self, group: usize) -> PyResult<Shard> {
@@ -191,6 +217,10 @@ fn run_errands(client: Client, given: Receiver<Errand>) -> impl FnOnce() {
                 Errand::Forward(forwards) => forwards.iter().for_each(|forward| {
                     // A worker that is gone has nothing to forward.
                     let _ = forward.tell(&client);
+                }),
+                Errand::SoftPin(pins) => pins.iter().for_each(|SoftPin { time, keys }| {
+                    // Nor to pin; and where too much is pinned already, `dscli status` says so.
+                    let _ = client.soft_pin(keys, Some(*time));
                 }),
             }
         }

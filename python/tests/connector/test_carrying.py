@@ -44,8 +44,8 @@ class Pair:
 
     def __init__(self, worker: Worker) -> None:
         self.address = worker.address
-        self.save_connection = Connection(worker.address, "saver", REQUEST_TIMEOUT)
-        self.load_connection = Connection(worker.address, "loader", REQUEST_TIMEOUT)
+        self.save_connection = Connection(worker.address, "saver", REQUEST_TIMEOUT, "model")
+        self.load_connection = Connection(worker.address, "loader", REQUEST_TIMEOUT, "model")
         self.saver = Saver(self.save_connection, [SHARD])
         self.loader = Loader(self.load_connection, [SHARD], 2)
 

@@ -88,6 +88,8 @@ def test_the_address_comes_from_the_environment_unless_it_is_configured() -> Non
         ({"chariot.worker_address": "x:1", "chariot.device_path": "gpu"}, "host"),
         ({"chariot.worker_address": "x:1", "chariot.load_timeout_ms": 0}, "above 0"),
         ({"chariot.worker_address": "x:1", "chariot.load_threads": 1.5}, "whole number"),
+        ({"chariot.worker_address": "x:1", "chariot.namespace": ""}, "1 to 128 bytes"),
+        ({"chariot.worker_address": "x:1", "chariot.namespace": "a\nb"}, "without control characters"),
         ({"chariot.worker_address": "x:1", "chariot.load_failure_policy": "ignore"}, "recompute"),
     ],
 )

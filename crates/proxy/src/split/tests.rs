@@ -56,6 +56,16 @@ fn prefill_is_told_where_its_cache_goes_next() {
 }
 
 #[test]
+fn prefill_is_told_for_how_long_a_prompt_is_hot_and_nothing_else_of_the_clients() {
+    let sent = prefill(r#"{"kv_transfer_params":{"pin_seconds":3600.50,"do_remote_prefill":true}}"#);
+    assert_eq!(sent["kv_transfer_params"]["pin_seconds"], 3600.5);
+    assert_eq!(sent["kv_transfer_params"]["do_remote_prefill"], false);
+    for other in ["{}", r#"{"kv_transfer_params":7}"#, r#"{"kv_transfer_params":{"a":1}}"#] {
+        assert!(prefill(other)["kv_transfer_params"].get("pin_seconds").is_none(), "{other}");
+    }
+}
+
+#[test]
 fn decode_gets_the_clients_bytes_and_what_prefill_returned() {
     let sent =
         decode(r#"{ "seed": 123456789012345678901234567890, "temperature": 0.10 , "a": [1,  2] }"#, r#"{"x":1e400}"#);
