@@ -46,8 +46,9 @@ impl Order {
             all.iter_mut().zip(seen).for_each(|(all, seen)| all.add(seen));
         }
         let mut ranked = Vec::with_capacity(Class::COUNT * Age::COUNT);
+        let usual = usual(&all);
         for (class, seen) in &seen {
-            let chances = std::array::from_fn(|age| chance(seen[age], all[age]));
+            let chances = std::array::from_fn(|age| chance(seen[age], usual[age]));
             ranked.extend(densities(&chances).into_iter().zip(Age::all()).map(|(density, age)| {
                 let place = Place { class: *class, age };
                 (density, place)
@@ -77,9 +78,18 @@ impl Order {
     }
 }
 
-/// The chance that a block is used while it is of an age.
-fn chance(seen: Seen, of_all: Seen) -> f64 {
-    let usual = (of_all.again + 0.01) / (of_all.of + 1.0);
+/// The chance that any block is used while it is of an age. Where little was seen it is as it was at the age before, so
+/// that a block's worth falls with its age until something else is seen: who comes back never, goes oldest first.
+fn usual(all: &[Seen; Age::COUNT]) -> [f64; Age::COUNT] {
+    let mut before = 0.01;
+    all.map(|seen| {
+        before = (seen.again + before) / (seen.of + 1.0);
+        before
+    })
+}
+
+/// The chance that a block of one class is used while it is of an age.
+fn chance(seen: Seen, usual: f64) -> f64 {
     ((seen.again + DOUBT * usual) / (seen.of + DOUBT)).clamp(0.0, 0.999)
 }
 
@@ -111,13 +121,17 @@ mod tests {
         order.position(Place { class: Class::of(1, false), age: Age::of(ticks) })
     }
 
-    /// What is learned when each of `count` blocks is used every `period` ticks, `times` times over.
+    /// What is learned when each of `count` blocks is used every `period` ticks, `times` times over, and as many others once.
     fn order_after(count: u64, period: u64, times: u64) -> Order {
         let mut history = History::default();
         for time in 0..times {
             for name in 0..count {
-                let key = Key::of_name(&name.to_le_bytes());
-                history.note_use(&key, Class::of(1, false), time * period + name * period / count);
+                let (key, once) = (Key::of_name(&name.to_le_bytes()), Key::of_name(&(count + name).to_le_bytes()));
+                let now = time * period + name * period / count;
+                history.note_use(&key, Class::of(1, false), now);
+                if time == 0 {
+                    history.note_use(&once, Class::of(1, false), now);
+                }
             }
         }
         Order::by(&history.look_back(times * period, 100 * period))
@@ -129,6 +143,13 @@ mod tests {
             assert!(position(&order, 1000) < position(&order, 100));
             assert!(position(&order, 100) < position(&order, 10));
         }
+    }
+
+    #[test]
+    fn the_oldest_go_first_where_nothing_ever_comes_back() {
+        let order = order_after(4000, 50_000, 1);
+        assert!(position(&order, 40_000) < position(&order, 4000));
+        assert!(position(&order, 4000) < position(&order, 400));
     }
 
     #[test]
