@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -105,9 +105,13 @@ fn keep_descriptors_from_children() -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(number) = number.filter(|number| *number > rustix::stdio::stderr().as_raw_fd()) {
-            // SAFETY: the descriptor was open a moment ago, and there is no other thread that could close it.
+            // SAFETY: it is borrowed for one call, which changes no more than whether children inherit it.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-            rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+            match rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC) {
+                // Another thread has closed it meanwhile: no child inherits it.
+                Ok(()) | Err(Errno::BADF) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(())
