@@ -71,8 +71,8 @@ def carry(name: str, order: tuple[int, ...], device: torch.device, address: str)
     shuffled = torch.randperm(CACHE_BLOCKS, generator=torch.Generator().manual_seed(1)).tolist()
     origin, goal = shuffled[:CARRIED_BLOCKS], shuffled[-CARRIED_BLOCKS:]
 
-    saver = Saver(Connection(address, "check: save", 5.0, ""), [SHARD])
-    loader = Loader(Connection(address, "check: load", 5.0, ""), [SHARD], 4)
+    saver = Saver(Connection(address, "check: save", 5.0, "check"), [SHARD])
+    loader = Loader(Connection(address, "check: load", 5.0, "check"), [SHARD], 4)
     save_seconds = save(TorchPath(groups(source)), saver, origin, keys)
     load_seconds = load(TorchPath(groups(target)), loader, goal, keys)
     saver.close()

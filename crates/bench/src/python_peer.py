@@ -77,7 +77,7 @@ class Peer:
 
     def idle_engine(self, load_threads: int) -> int:
         """Makes all that an engine with the connector has running, and has it do nothing; the process that it is in."""
-        connection = _native.Connection(self.address, "an idle engine", 2.0, "")
+        connection = _native.Connection(self.address, "an idle engine", 2.0, "bench")
         shard = b"shard"
         self.engine = (
             connection,
