@@ -67,7 +67,7 @@ impl Connection {
     pub(crate) fn pull(&self, pull: Pull) -> Result<u64, Closed> {
         let stream = self.next_id();
         self.incoming.ask(stream, pull.key)?;
-        self.outbox.say(stream, &PeerMessage::Pull(pull));
+        self.outbox.say_now(stream, &PeerMessage::Pull(pull));
         Ok(stream)
     }
 
@@ -82,7 +82,7 @@ impl Connection {
     pub(crate) fn question(&self, message: &PeerMessage<'_>) -> Result<oneshot::Receiver<Answer>, Closed> {
         let id = self.next_id();
         let answer = self.incoming.question(id)?;
-        self.outbox.say(id, message);
+        self.outbox.say_now(id, message);
         Ok(answer)
     }
 

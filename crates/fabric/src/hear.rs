@@ -9,7 +9,7 @@ use chariot_wire::{Channel, NO_RUN, PeerMessage};
 use crate::FabricError;
 use crate::connection::Connection;
 use crate::host::{Asker, PullEnd};
-use crate::incoming::{Answer, Coming};
+use crate::incoming::{Answer, Coming, Unchecked};
 use crate::outbox::Asked;
 use crate::stream::Sink;
 
@@ -67,6 +67,10 @@ fn hear_data(connection: &Arc<Connection>, stream: u64, message: PeerMessage<'_>
         }
         PeerMessage::Elsewhere(holder) => end_asked(connection, stream, PullEnd::Elsewhere(holder)),
         PeerMessage::Miss => end_asked(connection, stream, PullEnd::Miss),
+        PeerMessage::Sum(sent) => {
+            let Some(coming) = incoming.hold(stream) else { return Ok(()) };
+            check(connection, stream, coming, sent)?;
+        }
         PeerMessage::Seal => {
             let Some(coming) = incoming.hold(stream) else { return Ok(()) };
             if coming.received != coming.sink.len() {
@@ -76,7 +80,6 @@ fn hear_data(connection: &Arc<Connection>, stream: u64, message: PeerMessage<'_>
             coming.sink.seal();
             incoming.finish(stream);
             connection.counters.blocks_received.fetch_add(1, Ordering::Relaxed);
-            connection.outbox.say(stream, &PeerMessage::Done);
             if let Some(key) = coming.pulled {
                 connection.tell_end(key, PullEnd::Whole);
             }
@@ -86,16 +89,34 @@ fn hear_data(connection: &Arc<Connection>, stream: u64, message: PeerMessage<'_>
                 lose(connection, stream, coming);
             }
         }
-        PeerMessage::Done | PeerMessage::Stop => connection.outbox.forget(stream),
+        PeerMessage::Stop => connection.outbox.forget(stream),
         _ => return Err(FabricError::OutOfPlace { what: "what belongs on the control channel" }),
     }
+    Ok(())
+}
+
+/// The last bytes of a block are right, or the block is lost.
+fn check(connection: &Connection, stream: u64, mut coming: Coming, sent: u64) -> Result<(), FabricError> {
+    let Some(Unchecked { len, found }) = coming.unchecked.take() else {
+        lose(connection, stream, coming);
+        return Err(FabricError::OutOfPlace { what: "the checksum of nothing" });
+    };
+    if found != sent {
+        lose(connection, stream, coming);
+        connection.counters.note_corrupt();
+        return Err(FabricError::Corrupt { len, sent, found });
+    }
+    connection.counters.bytes_received.fetch_add(len, Ordering::Relaxed);
+    coming.received += len;
+    coming.sink.advance(coming.received);
+    connection.incoming.put_back(stream, coming);
     Ok(())
 }
 
 /// A block begins to come, if there is a sink for it.
 fn begin(connection: &Arc<Connection>, stream: u64, sink: Option<Box<dyn Sink>>, pulled: Option<Key>) {
     let declined = match sink {
-        Some(sink) => connection.incoming.begin(stream, Coming { sink, received: 0, pulled }).is_err(),
+        Some(sink) => connection.incoming.begin(stream, Coming::new(sink, pulled)).is_err(),
         None => true,
     };
     if declined {

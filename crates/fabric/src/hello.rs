@@ -6,7 +6,7 @@ use chariot_types::{Member, RunId};
 use chariot_wire::{Channel, Header, PEER_VERSION, PeerHello, PeerMessage};
 use tokio::time::timeout;
 
-use crate::transport::{Link, Payload};
+use crate::transport::Link;
 use crate::{FabricError, HELLO_PATIENCE, frames};
 
 /// A hello is shorter than this; more is not received for one.
@@ -57,7 +57,7 @@ pub(crate) async fn say(me: &Identity, link: &mut Link, channel: Channel) -> Res
         PeerHello { version: PEER_VERSION, run: me.member.run, channel, cluster: &me.cluster, address: &address };
     let mut frame = Vec::new();
     frames::append(&mut frame, 0, &PeerMessage::Hello(hello), 0);
-    Ok(link.sender.send(&frame, Payload::NONE).await?)
+    Ok(link.sender.send(&frame, &[]).await?)
 }
 
 async fn hear_patiently(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {

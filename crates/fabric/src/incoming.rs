@@ -33,10 +33,31 @@ enum Stream {
 /// A block that is on its way.
 pub(crate) struct Coming {
     pub(crate) sink: Box<dyn Sink>,
-    /// How many bytes have come.
+    /// How many bytes have come and were found right.
     pub(crate) received: u64,
+    /// Bytes that have come behind those, and of which it is not known yet whether they are right.
+    pub(crate) unchecked: Option<Unchecked>,
     /// Its key, if it was pulled.
     pub(crate) pulled: Option<Key>,
+}
+
+/// Bytes that have come, and what their checksum was found to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unchecked {
+    pub(crate) len: u64,
+    pub(crate) found: u64,
+}
+
+impl Coming {
+    pub(crate) fn new(sink: Box<dyn Sink>, pulled: Option<Key>) -> Self {
+        Self { sink, received: 0, unchecked: None, pulled }
+    }
+
+    /// Whether `len` bytes from `offset` on are the next ones.
+    pub(crate) fn continues_with(&self, offset: u64, len: u64) -> bool {
+        let is_next = self.unchecked.is_none() && offset == self.received;
+        is_next && offset.checked_add(len).is_some_and(|end| end <= self.sink.len())
+    }
 }
 
 /// An answer on the control channel.

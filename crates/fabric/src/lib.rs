@@ -43,5 +43,8 @@ pub use stream::{Growth, Look, Sink, Source};
 /// A connection on which something is due and nothing moves for this long has ended.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After so many bytes in a row a connection lets the others of its thread have their turn: a socket may never block.
+const TURN: usize = 2 << 20;
+
 /// How long the first words may take.
 const HELLO_PATIENCE: Duration = Duration::from_secs(2);

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::connection::Connection;
 use crate::frames;
 use crate::stream::{Growth, Look, Source};
+use crate::transport::Sender;
 
 /// More bytes of messages than this are not queued: whoever lets so many pile up is not reading.
 const MOST_QUEUED: usize = 64 << 20;
@@ -40,6 +41,8 @@ struct State {
     /// Streams that the other side has asked for, and that are neither opened nor refused.
     owed: BTreeSet<u64>,
     ready: VecDeque<u64>,
+    /// What sends, while it has nothing to do.
+    resting: Option<Box<dyn Sender>>,
     end: Option<End>,
 }
 
@@ -83,8 +86,6 @@ pub(crate) enum Next {
     Again,
     /// When there is more of it.
     WhenTold,
-    /// Never; it is kept until the receiver has it all.
-    Never,
 }
 
 /// What has become of a question for a stream.
@@ -103,6 +104,34 @@ impl Outbox {
     pub(crate) fn say(&self, id: u64, message: &PeerMessage<'_>) {
         self.state.lock().say(id, message);
         self.roused.notify_one();
+    }
+
+    /// Says something on this thread if nothing else is being sent: that saves the writer being woken.
+    pub(crate) fn say_now(&self, id: u64, message: &PeerMessage<'_>) {
+        let (mut sender, mut frames) = {
+            let mut state = self.state.lock();
+            state.say(id, message);
+            let Some(sender) = state.resting.take() else {
+                drop(state);
+                self.roused.notify_one();
+                return;
+            };
+            (sender, std::mem::take(&mut state.frames))
+        };
+        let sent = sender.try_send(&frames);
+        let mut state = self.state.lock();
+        if sent < frames.len() {
+            frames.drain(..sent);
+            frames.append(&mut state.frames);
+            state.frames = frames;
+        }
+        let left_over = if state.end.is_some() { Some(sender) } else { state.resting.replace(sender) };
+        let has_more = !state.frames.is_empty() || !state.ready.is_empty() || state.end.is_some();
+        drop(state);
+        drop(left_over);
+        if has_more {
+            self.roused.notify_one();
+        }
     }
 
     /// The other side has asked for a stream.
@@ -183,7 +212,7 @@ impl Outbox {
         self.roused.notify_one();
     }
 
-    /// The receiver wants no more of a stream, or has it all.
+    /// The receiver wants no more of a stream, or has been sent it all.
     pub(crate) fn forget(&self, stream: u64) {
         let forgotten = {
             let mut state = self.state.lock();
@@ -235,7 +264,6 @@ impl Outbox {
         let is_ready = match next {
             Next::Again => true,
             Next::WhenTold => outgoing.is_roused,
-            Next::Never => false,
         };
         outgoing.is_ready = is_ready;
         if is_ready {
@@ -243,9 +271,17 @@ impl Outbox {
         }
     }
 
-    /// Waits until there may be something to send.
-    pub(crate) async fn roused(&self) {
-        self.roused.notified().await;
+    /// Lays down what sends until there may be something to send; `None` when nothing is sent any more.
+    pub(crate) async fn rest(&self, sender: Box<dyn Sender>) -> Option<Box<dyn Sender>> {
+        self.state.lock().resting = Some(sender);
+        loop {
+            self.roused.notified().await;
+            let mut state = self.state.lock();
+            // Whoever has it meanwhile tells when it is back and there is more to send.
+            if state.resting.is_some() || state.end.is_some() {
+                return state.resting.take();
+            }
+        }
     }
 
     /// Waits until few messages are queued, or none can be.
@@ -269,7 +305,7 @@ impl Outbox {
         }
     }
 
-    /// Streams that are open, or wait for the receiver to have them.
+    /// Streams that are open.
     pub(crate) fn streams(&self) -> usize {
         self.state.lock().streams.len()
     }
@@ -285,13 +321,13 @@ impl Outbox {
         self.relieved.notify_waiters();
     }
 
-    /// Lets go of the streams of an outbox that is closed.
+    /// Lets go of what an outbox that is closed still has.
     pub(crate) fn release(&self) {
         let released = {
             let mut state = self.state.lock();
             state.owed.clear();
             state.ready.clear();
-            std::mem::take(&mut state.streams)
+            (std::mem::take(&mut state.streams), state.resting.take())
         };
         drop(released);
     }

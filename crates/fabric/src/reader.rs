@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use chariot_wire::{Channel, Header, PeerMessage};
 use tokio::task::yield_now;
@@ -11,8 +10,9 @@ use tokio::time::timeout;
 use crate::checksum::Checksum;
 use crate::connection::Connection;
 use crate::hear::{hear, lose};
+use crate::incoming::Unchecked;
 use crate::transport::{Doing, Receiver};
-use crate::{FabricError, PATIENCE, frames};
+use crate::{FabricError, PATIENCE, TURN, frames};
 
 /// Bytes received at once.
 const BUFFER: usize = 64 << 10;
@@ -20,9 +20,6 @@ const BUFFER: usize = 64 << 10;
 /// Bytes received at once behind a large piece of a block. Another one follows, most likely, and that is to be received
 /// where it belongs, not here.
 const NEXT_HEADER: usize = 256;
-
-/// After so many bytes the other connections of this thread have their turn.
-const TURN: usize = 512 << 10;
 
 /// Receives what the other side says.
 pub(crate) struct Reader {
@@ -92,9 +89,7 @@ impl Reader {
         let counters = &self.connection.counters;
         let body = frames::body(&self.buffer[frame]).inspect_err(|_| counters.note_corrupt())?;
         match PeerMessage::decode(header, body)? {
-            PeerMessage::Bytes { offset, checksum } => {
-                Ok(Some(Piece { stream: header.request, offset, len: header.payload, checksum }))
-            }
+            PeerMessage::Bytes { offset } => Ok(Some(Piece { stream: header.request, offset, len: header.payload })),
             message => hear(&self.connection, header.request, message).map(|()| None),
         }
     }
@@ -137,34 +132,23 @@ impl Reader {
         (self.start, self.end) = (0, self.end - self.start);
     }
 
-    /// Receives bytes of a block where they belong, and checks them.
+    /// Receives bytes of a block where they belong. They count when their sum was heard.
     async fn receive_piece(&mut self, piece: Piece) -> Result<(), FabricError> {
         let Some(mut coming) = self.connection.incoming.hold(piece.stream) else {
             return self.discard(piece.len).await;
         };
-        let is_next = piece.offset == coming.received;
-        let Some(end) = coming.received.checked_add(piece.len).filter(|end| is_next && *end <= coming.sink.len())
-        else {
+        if !coming.continues_with(piece.offset, piece.len) {
             lose(&self.connection, piece.stream, coming);
             return Err(FabricError::OutOfPlace { what: "bytes that do not continue their block" });
-        };
+        }
         let mut checksum = Checksum::new();
         let target = coming.sink.room(piece.offset, piece.len);
         assert_eq!(target.len() as u64, piece.len, "a sink gives the room that it is asked for");
-        let received = self.receive_into(target, &mut checksum).await;
-        let found = checksum.finish();
-        if let Err(error) = received {
+        if let Err(error) = self.receive_into(target, &mut checksum).await {
             lose(&self.connection, piece.stream, coming);
             return Err(error);
         }
-        if found != piece.checksum {
-            lose(&self.connection, piece.stream, coming);
-            self.connection.counters.note_corrupt();
-            return Err(FabricError::Corrupt { len: piece.len, sent: piece.checksum, found });
-        }
-        self.connection.counters.bytes_received.fetch_add(piece.len, Ordering::Relaxed);
-        coming.received = end;
-        coming.sink.advance(end);
+        coming.unchecked = Some(Unchecked { len: piece.len, found: checksum.finish() });
         self.connection.incoming.put_back(piece.stream, coming);
         Ok(())
     }
@@ -208,5 +192,4 @@ struct Piece {
     stream: u64,
     offset: u64,
     len: u64,
-    checksum: u64,
 }

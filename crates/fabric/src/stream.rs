@@ -3,17 +3,15 @@
 use std::sync::Weak;
 
 use crate::connection::Connection;
-use crate::transport::Payload;
 
-/// A block that is being sent. Dropped when the receiver has it, or wants it no more, or is gone: until then its bytes stay
-/// where and as they are, because the network may read them again.
+/// A block that is being sent. Dropped when all of it is on its way, or the receiver wants it no more, or is gone.
 pub trait Source: Send {
     /// How much more there is behind the first `sent` bytes. Where there is nothing yet, `growth` is to be told when
     /// there is.
     fn look(&mut self, sent: u64, growth: &Growth) -> Look;
 
     /// `len` bytes from `offset` on, which [`Source::look`] said are there.
-    fn bytes(&self, offset: u64, len: u64) -> Payload<'_>;
+    fn bytes(&self, offset: u64, len: u64) -> &[u8];
 }
 
 /// How much more of a block there is to send.

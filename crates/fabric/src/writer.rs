@@ -9,8 +9,8 @@ use crate::checksum::checksum;
 use crate::connection::Connection;
 use crate::outbox::{End, Next, Turn};
 use crate::stream::Look;
-use crate::transport::{Payload, Sender};
-use crate::{FabricError, frames};
+use crate::transport::Sender;
+use crate::{FabricError, TURN, frames};
 
 /// Bytes of a block that are sent before it is another's turn. As many are checked at once by the receiver, so it is
 /// also how far readers of a growing block are behind.
@@ -24,39 +24,68 @@ const MOST_KEPT: usize = 1 << 20;
 
 /// Sends until the outbox is closed, or nothing can be sent, for the reason returned.
 pub(crate) async fn write(connection: &Connection, mut sender: Box<dyn Sender>) -> FabricError {
-    let mut frames = Vec::new();
+    let outbox = &connection.outbox;
+    let (mut frames, mut in_a_row) = (Vec::new(), 0);
     loop {
-        match connection.outbox.end() {
-            Some(End::Closed) => return FabricError::Ended,
-            Some(End::Unread) => return FabricError::Unread,
-            None => {}
+        if let Some(end) = outbox.end() {
+            return end.into();
         }
-        let sent = match gather(connection, &mut frames) {
-            Some((mut turn, len)) => {
-                let sent = sender.send(&frames, turn.source.bytes(turn.sent, len)).await;
-                turn.sent += len;
-                connection.counters.bytes_sent.fetch_add(len, Ordering::Relaxed);
-                connection.outbox.put_back(turn, Next::Again);
-                sent
+        let large = gather(connection, &mut frames);
+        if large.is_none() && frames.is_empty() {
+            match outbox.rest(sender).await {
+                Some(rested) => sender = rested,
+                None => return outbox.end().unwrap_or(End::Closed).into(),
             }
-            None if frames.is_empty() => {
-                connection.outbox.roused().await;
-                continue;
-            }
-            None => sender.send(&frames, Payload::NONE).await,
-        };
-        if let Err(source) = sent {
+            continue;
+        }
+        let payload = large.as_ref().map_or(&[][..], Piece::bytes);
+        in_a_row += frames.len() + payload.len();
+        if let Err(source) = sender.send(&frames, payload).await {
             return source.into();
         }
         frames.clear();
         frames.shrink_to(MOST_KEPT);
-        // A socket that takes everything at once must not keep this thread from the other connections.
-        yield_now().await;
+        if let Some(large) = large {
+            large.conclude(connection, &mut frames);
+        }
+        if in_a_row >= TURN {
+            in_a_row = 0;
+            yield_now().await;
+        }
+    }
+}
+
+impl From<End> for FabricError {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => Self::Ended,
+            End::Unread => Self::Unread,
+        }
+    }
+}
+
+/// A piece of a block, which has been announced.
+struct Piece {
+    turn: Turn,
+    len: u64,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        self.turn.source.bytes(self.turn.sent, self.len)
+    }
+
+    /// It is on its way, and the processor has its bytes at hand.
+    fn conclude(mut self, connection: &Connection, frames: &mut Vec<u8>) {
+        frames::append(frames, self.turn.stream, &PeerMessage::Sum(checksum(self.bytes())), 0);
+        connection.counters.bytes_sent.fetch_add(self.len, Ordering::Relaxed);
+        self.turn.sent += self.len;
+        connection.outbox.put_back(self.turn, Next::Again);
     }
 }
 
 /// Collects messages and small pieces of blocks, up to a large piece, which is announced and returned.
-fn gather(connection: &Connection, frames: &mut Vec<u8>) -> Option<(Turn, u64)> {
+fn gather(connection: &Connection, frames: &mut Vec<u8>) -> Option<Piece> {
     let outbox = &connection.outbox;
     loop {
         outbox.take_frames(frames);
@@ -68,27 +97,30 @@ fn gather(connection: &Connection, frames: &mut Vec<u8>) -> Option<(Turn, u64)> 
         match turn.look() {
             Look::More(len @ 1..) => {
                 let len = len.min(CHUNK);
-                let bytes = turn.source.bytes(turn.sent, len).bytes;
-                let message = PeerMessage::Bytes { offset: turn.sent, checksum: checksum(bytes) };
-                frames::append(frames, stream, &message, len);
+                frames::append(frames, stream, &PeerMessage::Bytes { offset: turn.sent }, len);
+                let piece = Piece { turn, len };
                 if len > SMALL {
-                    return Some((turn, len));
+                    return Some(piece);
                 }
-                frames.extend_from_slice(bytes);
-                connection.counters.bytes_sent.fetch_add(len, Ordering::Relaxed);
-                turn.sent += len;
-                outbox.put_back(turn, Next::Again);
+                frames.extend_from_slice(piece.bytes());
+                piece.conclude(connection, frames);
             }
             Look::More(0) | Look::NotYet => outbox.put_back(turn, Next::WhenTold),
             Look::Whole => {
                 frames::append(frames, stream, &PeerMessage::Seal, 0);
-                outbox.put_back(turn, Next::Never);
+                end(connection, turn);
             }
             Look::Lost => {
                 frames::append(frames, stream, &PeerMessage::Lose, 0);
-                drop(turn);
-                outbox.forget(stream);
+                end(connection, turn);
             }
         }
     }
+}
+
+fn end(connection: &Connection, turn: Turn) {
+    let stream = turn.stream;
+    // The block first: whoever sees no stream any more sees it let go of.
+    drop(turn);
+    connection.outbox.forget(stream);
 }

@@ -5,13 +5,13 @@
 mod support;
 
 use chariot_fabric::PullEnd;
-use chariot_fabric::transport::{Link, Payload};
+use chariot_fabric::transport::Link;
 use chariot_wire::limits::MAX_CHUNK;
 use chariot_wire::{Channel, InlineRecord, NO_RUN, PEER_VERSION, PeerHello, PeerMessage};
 use support::block::Block;
 use support::host::{Came, Heard};
 use support::net::{CLUSTER, Net, Worker};
-use support::raw::{frame, hello, say, until_end};
+use support::raw::{self, frame, hello, say, until_end};
 use support::{eventually, key, pull, run};
 
 over_both_transports! {
@@ -73,7 +73,7 @@ async fn whoever_says_something_out_of_place_is_shown_out(net: Net) {
     let announced = [key("any")];
     let twice = [frame(1, &PeerMessage::Pull(pull(key("any"))), 0), frame(1, &PeerMessage::Pull(pull(key("any"))), 0)];
     one.host.change(|state| state.unanswered.insert(key("any")));
-    let bytes = frame(1, &PeerMessage::Bytes { offset: 0, checksum: 0 }, 100);
+    let sum = frame(1, &PeerMessage::Sum(0), 0);
     for (channel, said) in [
         (Channel::Control, frame(1, &PeerMessage::Pull(pull(key("any"))), 0)),
         (Channel::Control, frame(1, &PeerMessage::Offer(block), 0)),
@@ -83,9 +83,10 @@ async fn whoever_says_something_out_of_place_is_shown_out(net: Net) {
         (Channel::Data(0), hello(run(9), Channel::Data(0))),
         (Channel::Data(0), twice.concat()),
         // More bytes than the block has, and its end before all of it.
-        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), bytes, vec![0; 100]].concat()),
+        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), raw::bytes(1, 0, &[0; 100], 0)].concat()),
         (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), frame(1, &PeerMessage::Seal, 0)].concat()),
-        (Channel::Data(0), frame(1, &PeerMessage::Bytes { offset: 0, checksum: 0 }, MAX_CHUNK + 1)),
+        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), sum].concat()),
+        (Channel::Data(0), frame(1, &PeerMessage::Bytes { offset: 0 }, MAX_CHUNK + 1)),
     ] {
         until_end(&mut say(&net, &one.member.address, &[hello(run(9), channel), said].concat()).await).await;
     }
@@ -99,11 +100,9 @@ async fn whoever_says_what_means_nothing_is_borne_with(net: Net) {
     let said = [
         hello(run(9), Channel::Data(0)),
         frame(1, &PeerMessage::Open(block), 0),
-        frame(2, &PeerMessage::Bytes { offset: 3, checksum: 4 }, 100_000),
-        vec![5; 100_000],
+        raw::bytes(2, 3, &[5; 100_000], 4),
         frame(3, &PeerMessage::Seal, 0),
         frame(4, &PeerMessage::Lose, 0),
-        frame(5, &PeerMessage::Done, 0),
         frame(6, &PeerMessage::Stop, 0),
         frame(7, &PeerMessage::Miss, 0),
         frame(8, &PeerMessage::Elsewhere(NO_RUN), 0),
@@ -122,7 +121,7 @@ async fn half_a_message_is_not_waited_for_for_ever(net: Net) {
     let [one, other] = net.workers().await;
     let large = frame(1, &PeerMessage::Announce(&[key("any"); 1000]), 0);
     let block = InlineRecord::new(key("half"), None, 1000, None);
-    let bytes = frame(1, &PeerMessage::Bytes { offset: 0, checksum: 0 }, 1000);
+    let bytes = frame(1, &PeerMessage::Bytes { offset: 0 }, 1000);
     let halves = [
         hello(run(9), Channel::Control)[..30].to_vec(),
         [hello(run(8), Channel::Data(0)), large[..large.len() - 1].to_vec()].concat(),
@@ -143,17 +142,15 @@ async fn bytes_that_are_not_what_was_sent_never_become_readable(net: Net) {
     let [one, other] = net.workers().await;
     let block = InlineRecord::new(key("changed"), None, 300_000, None);
     let right = support::bytes_of(&block.key, 300_000);
-    let checksum = support::raw::checksum(&right[..100_000]);
+    let checksum = raw::checksum(&right[..100_000]);
     let mut wrong = right[100_000..200_000].to_vec();
-    let wrong_sum = support::raw::checksum(&wrong);
+    let wrong_sum = raw::checksum(&wrong);
     wrong[5000] ^= 16;
     let said = [
         hello(run(9), Channel::Data(0)),
         frame(1, &PeerMessage::Offer(block), 0),
-        frame(1, &PeerMessage::Bytes { offset: 0, checksum }, 100_000),
-        right[..100_000].to_vec(),
-        frame(1, &PeerMessage::Bytes { offset: 100_000, checksum: wrong_sum }, 100_000),
-        wrong,
+        raw::bytes(1, 0, &right[..100_000], checksum),
+        raw::bytes(1, 100_000, &wrong, wrong_sum),
     ];
     // Whoever takes the bytes compares them when they become readable.
     until_end(&mut say(&net, &one.member.address, &said.concat()).await).await;
@@ -168,8 +165,8 @@ async fn bytes_that_do_not_continue_their_block_never_become_readable(net: Net) 
     let right = support::bytes_of(&key("gap"), 1000);
     for offset in [0u64, 50, 150, 1000, u64::MAX] {
         let block = InlineRecord::new(key("gap"), None, 1000, None);
-        let checksum = support::raw::checksum(&right[..100]);
-        let bytes = |offset| [frame(1, &PeerMessage::Bytes { offset, checksum }, 100), right[..100].to_vec()].concat();
+        let checksum = raw::checksum(&right[..100]);
+        let bytes = |offset| raw::bytes(1, offset, &right[..100], checksum);
         let said = [hello(run(9), Channel::Data(0)), frame(1, &PeerMessage::Offer(block), 0), bytes(0), bytes(offset)];
         until_end(&mut say(&net, &one.member.address, &said.concat()).await).await;
         one.host.until("the block is lost", |state| state.came.get(&block.key) == Some(&Came::Lost)).await;
@@ -183,21 +180,21 @@ async fn an_answer_with_another_block_is_no_answer(net: Net) {
     let (wanted, given) = (key("wanted"), InlineRecord::new(key("given"), None, 0, None));
     let _ = receive(&mut data, frame(1, &PeerMessage::Pull(pull(wanted)), 0).len()).await;
     let answer = [frame(1, &PeerMessage::Open(given), 0), frame(1, &PeerMessage::Seal, 0)].concat();
-    data.sender.send(&answer, Payload::NONE).await.unwrap();
+    data.sender.send(&answer, &[]).await.unwrap();
     assert_eq!(one.host.end_of(&wanted).await, PullEnd::Gone);
     assert_eq!(one.host.came(&given.key), None);
     until_end(&mut data).await;
     are_well(&one, &other).await;
-    control.sender.send(&frame(0, &PeerMessage::Pong, 0), Payload::NONE).await.unwrap();
+    control.sender.send(&frame(0, &PeerMessage::Pong, 0), &[]).await.unwrap();
 }
 
 async fn who_leaves_in_the_middle_of_a_piece_is_told_that_it_is_lost(net: Net) {
     let [one, other] = net.workers().await;
     let (_control, mut data) = impostor(&net, &one).await;
     let block = InlineRecord::new(key("wanted"), None, 1000, None);
-    let bytes = frame(1, &PeerMessage::Bytes { offset: 0, checksum: 0 }, 1000);
+    let bytes = frame(1, &PeerMessage::Bytes { offset: 0 }, 1000);
     let half = [frame(1, &PeerMessage::Open(block), 0), bytes, vec![0; 500]].concat();
-    data.sender.send(&half, Payload::NONE).await.unwrap();
+    data.sender.send(&half, &[]).await.unwrap();
     one.host.until("it begins", |state| state.came.contains_key(&block.key)).await;
     // Whoever waits for more bytes has it in hand, and is stopped in the middle.
     one.fabric.set_members(std::slice::from_ref(&other.member));
@@ -277,12 +274,12 @@ async fn impostor(net: &Net, one: &Worker) -> (Link, Link) {
     let hello_len = hello_len(one);
     let mut control = links.recv().await.unwrap();
     let _ = receive(&mut control, hello_len).await;
-    control.sender.send(&hello(run(9), Channel::Control), Payload::NONE).await.unwrap();
+    control.sender.send(&hello(run(9), Channel::Control), &[]).await.unwrap();
     one.reaches(run(9)).await;
     one.fabric.pull(run(9), pull(key("wanted"))).unwrap();
     let mut data = links.recv().await.unwrap();
     let _ = receive(&mut data, hello_len).await;
-    data.sender.send(&hello(run(9), Channel::Data(0)), Payload::NONE).await.unwrap();
+    data.sender.send(&hello(run(9), Channel::Data(0)), &[]).await.unwrap();
     (control, data)
 }
 

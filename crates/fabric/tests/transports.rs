@@ -5,10 +5,9 @@
 mod support;
 
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
 
 use chariot_fabric::PATIENCE;
-use chariot_fabric::transport::{Link, MemoryNetwork, Payload, Transport};
+use chariot_fabric::transport::{Link, MemoryNetwork, Transport};
 use chariot_types::WorkerAddress;
 use support::net::Net;
 use support::{bytes_of, key};
@@ -16,7 +15,7 @@ use tokio::time::{Duration, Instant, timeout};
 
 over_both_transports! {
     messages_and_bytes_arrive_in_order
-    bytes_of_a_file_are_the_bytes
+    what_is_sent_without_waiting_arrives_in_order
     many_small_sends_and_one_large_arrive
     both_directions_are_used_at_once
     a_receiver_that_does_not_read_stops_the_sender
@@ -32,8 +31,7 @@ async fn messages_and_bytes_arrive_in_order(net: Net) {
     let expected: Vec<u8> = lens.iter().flat_map(|len| [b"frames".as_slice(), &bytes[..*len]].concat()).collect();
     let sending = tokio::spawn(async move {
         for len in lens {
-            let payload = Payload { bytes: &bytes[..len], file: None };
-            one.sender.send(b"frames", payload).await.unwrap();
+            one.sender.send(b"frames", &bytes[..len]).await.unwrap();
         }
         one
     });
@@ -41,20 +39,24 @@ async fn messages_and_bytes_arrive_in_order(net: Net) {
     sending.await.unwrap();
 }
 
-async fn bytes_of_a_file_are_the_bytes(net: Net) {
+async fn what_is_sent_without_waiting_arrives_in_order(net: Net) {
     let (mut one, mut other) = pair(&net).await;
-    let bytes = bytes_of(&key("file"), 1 << 20);
-    let file = rustix::fs::memfd_create("arena", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    assert_eq!(rustix::io::pwrite(&file, &bytes, 0).unwrap(), bytes.len());
-    let (from, to) = (4097, bytes.len() - 5);
-    let expected = [b"head", &bytes[from..to]].concat();
+    let bytes = bytes_of(&key("without waiting"), 100_000);
+    let expected = bytes.clone();
     let sending = tokio::spawn(async move {
-        let payload = Payload { bytes: &bytes[from..to], file: Some((file.as_fd(), from as u64)) };
-        one.sender.send(b"head", payload).await.unwrap();
+        for piece in bytes.chunks(1000) {
+            let sent = one.sender.try_send(piece);
+            one.sender.send(&piece[sent..], &[]).await.unwrap();
+        }
         one
     });
     assert!(receive(&mut other, expected.len()).await == expected);
-    sending.await.unwrap();
+    drop(other);
+    let mut one = sending.await.unwrap();
+    while one.sender.send(b"any", &[]).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(one.sender.try_send(b"any"), 0, "what fails counts as nothing");
 }
 
 async fn many_small_sends_and_one_large_arrive(net: Net) {
@@ -64,9 +66,9 @@ async fn many_small_sends_and_one_large_arrive(net: Net) {
     let expected = [small.as_slice(), &large].concat();
     let sending = tokio::spawn(async move {
         for byte in small.chunks(1) {
-            one.sender.send(byte, Payload::NONE).await.unwrap();
+            one.sender.send(byte, &[]).await.unwrap();
         }
-        one.sender.send(&large, Payload::NONE).await.unwrap();
+        one.sender.send(&large, &[]).await.unwrap();
         one
     });
     assert!(receive(&mut other, expected.len()).await == expected);
@@ -85,7 +87,7 @@ async fn both_directions_are_used_at_once(net: Net) {
                     filled += link.receiver.receive(&mut received[filled..]).await.unwrap();
                 }
             };
-            let (sent, ()) = tokio::join!(link.sender.send(&bytes, Payload::NONE), receiving);
+            let (sent, ()) = tokio::join!(link.sender.send(&bytes, &[]), receiving);
             sent.unwrap();
             assert!(received == bytes);
             link
@@ -101,7 +103,7 @@ async fn a_receiver_that_does_not_read_stops_the_sender(net: Net) {
     let piece = vec![7; 64 << 10];
     let mut sent = 0;
     let error = loop {
-        match one.sender.send(&piece, Payload::NONE).await {
+        match one.sender.send(&piece, &[]).await {
             Ok(()) => sent += piece.len(),
             Err(error) => break error,
         }
@@ -114,7 +116,7 @@ async fn a_receiver_that_does_not_read_stops_the_sender(net: Net) {
 
 async fn what_was_sent_before_the_end_arrives(net: Net) {
     let (mut one, mut other) = pair(&net).await;
-    one.sender.send(b"farewell", Payload::NONE).await.unwrap();
+    one.sender.send(b"farewell", &[]).await.unwrap();
     drop(one);
     assert_eq!(receive(&mut other, 8).await, b"farewell");
     for _ in 0..2 {
@@ -148,10 +150,10 @@ async fn what_is_cut_waits_until_it_is_healed() {
     let (mut one, mut other) = pair(&Net::Memory(network.clone())).await;
     network.cut(&address("one:1"), &address("worker7:1"));
     // The other way is open.
-    other.sender.send(b"there?", Payload::NONE).await.unwrap();
+    other.sender.send(b"there?", &[]).await.unwrap();
     assert_eq!(receive(&mut one, 6).await, b"there?");
     let sending = tokio::spawn(async move {
-        one.sender.send(b"here", Payload::NONE).await.unwrap();
+        one.sender.send(b"here", &[]).await.unwrap();
         one
     });
     let early = timeout(Duration::from_secs(1), other.receiver.receive(&mut [0; 8])).await;
@@ -183,7 +185,7 @@ async fn who_sends_or_dials_through_a_cut_loses_patience() {
     network.cut(&address("one:1"), &address("worker7:1"));
     network.cut(&there, &address("one:1"));
     let begun = Instant::now();
-    let sent = one.sender.send(b"here", Payload::NONE).await;
+    let sent = one.sender.send(b"here", &[]).await;
     assert_eq!(sent.unwrap_err().kind(), ErrorKind::TimedOut);
     assert_eq!(begun.elapsed(), PATIENCE);
     let dialled = network.transport(&address("one:1")).dial(&there).await;
@@ -195,17 +197,17 @@ async fn the_network_changes_and_breaks_as_it_is_told() {
     let network = MemoryNetwork::new(1);
     let (mut one, mut other) = pair(&Net::Memory(network.clone())).await;
     network.corrupt(1);
-    one.sender.send(&[0; 64], Payload::NONE).await.unwrap();
+    one.sender.send(&[0; 64], &[]).await.unwrap();
     let changed = receive(&mut other, 64).await;
     assert_eq!(changed.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
     network.heal();
     network.delay(Duration::from_secs(1), Duration::from_secs(2));
     let begun = Instant::now();
-    one.sender.send(&[1; 64], Payload::NONE).await.unwrap();
+    one.sender.send(&[1; 64], &[]).await.unwrap();
     assert_eq!(receive(&mut other, 64).await, [1; 64]);
     assert!((1..=2).contains(&begun.elapsed().as_secs()));
     network.break_links(1);
-    assert_eq!(one.sender.send(&[2; 64], Payload::NONE).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(one.sender.send(&[2; 64], &[]).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(other.receiver.receive(&mut [0; 8]).await.unwrap(), 0);
 }
 
@@ -234,7 +236,7 @@ async fn receive(link: &mut Link, len: usize) -> Vec<u8> {
 async fn sees_the_end(mut link: Link) {
     assert!(link.receiver.receive(&mut [0; 8]).await.is_ok_and(|received| received == 0));
     let piece = [0; 1 << 10];
-    while link.sender.send(&piece, Payload::NONE).await.is_ok() {
+    while link.sender.send(&piece, &[]).await.is_ok() {
         tokio::task::yield_now().await;
     }
 }

@@ -17,15 +17,16 @@
 //!                                              <-     Pong
 //! on a data channel; the frame's id is the stream's
 //!   Pull { key, reach, but, wait }             ->
-//!                                              <-     Open { block }, Bytes ..., Seal | Lose
+//!                                              <-     Open { block }, (Bytes, Sum) ..., Seal | Lose
 //!                                              <-     or Elsewhere { run }, or Miss
-//!   Offer { block }, Bytes ..., Seal | Lose    ->
-//!   Done | Stop                                <->     by who receives: it has all, or wants no more
+//!   Offer { block }, (Bytes, Sum) ..., Seal | Lose  ->
+//!   Stop                                       <->     by who receives: it wants no more
 //! ```
 //!
-//! Each `Bytes` continues where the one before ended, and carries the checksum of its payload. Behind each frame, before
-//! its payload, follow 8 bytes that its header does not count: the checksum of header and body. Both are CRC-64/NVME, which
-//! is not computed here.
+//! Each `Bytes` continues where the one before ended. The `Sum` behind it says what the checksum of its payload is: so
+//! whoever sends computes it while the bytes are on their way, and has them at hand. Behind each frame, before its payload,
+//! follow 8 bytes that its header does not count: the checksum of header and body. Both are CRC-64/NVME, which is not
+//! computed here.
 
 use chariot_types::{Key, RunId};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -119,15 +120,13 @@ pub enum PeerMessage<'a> {
     Bytes {
         /// How many came before.
         offset: u64,
-        /// Of these.
-        checksum: u64,
     },
+    /// The checksum of the last bytes of the block.
+    Sum(u64),
     /// The block is whole.
     Seal,
     /// The block will never be whole.
     Lose,
-    /// The receiver has the whole block.
-    Done,
     /// The receiver wants no more of the block, or no longer wants it at all.
     Stop,
 }
@@ -151,9 +150,9 @@ mod kind {
     pub(super) const OPEN: u16 = 140;
     pub(super) const OFFER: u16 = 141;
     pub(super) const BYTES: u16 = 142;
-    pub(super) const SEAL: u16 = 143;
-    pub(super) const LOSE: u16 = 144;
-    pub(super) const DONE: u16 = 145;
+    pub(super) const SUM: u16 = 143;
+    pub(super) const SEAL: u16 = 144;
+    pub(super) const LOSE: u16 = 145;
     pub(super) const STOP: u16 = 146;
 }
 
@@ -208,9 +207,9 @@ impl<'a> PeerMessage<'a> {
             Self::Open(_) => kind::OPEN,
             Self::Offer(_) => kind::OFFER,
             Self::Bytes { .. } => kind::BYTES,
+            Self::Sum(_) => kind::SUM,
             Self::Seal => kind::SEAL,
             Self::Lose => kind::LOSE,
-            Self::Done => kind::DONE,
             Self::Stop => kind::STOP,
         }
     }
@@ -250,8 +249,8 @@ impl<'a> PeerMessage<'a> {
             }
             Self::Elsewhere(run) => add(run.as_bytes()),
             Self::Open(block) | Self::Offer(block) => add(block.as_bytes()),
-            Self::Bytes { offset, checksum } => add([*offset, *checksum].map(U64::new).as_bytes()),
-            Self::Ping | Self::Pong | Self::Miss | Self::Seal | Self::Lose | Self::Done | Self::Stop => {}
+            Self::Bytes { offset: number } | Self::Sum(number) => add(U64::new(*number).as_bytes()),
+            Self::Ping | Self::Pong | Self::Miss | Self::Seal | Self::Lose | Self::Stop => {}
         }
     }
 
@@ -278,13 +277,10 @@ impl<'a> PeerMessage<'a> {
             kind::MISS => empty("miss", Self::Miss)?,
             kind::OPEN => Self::Open(*fixed("open", body)?),
             kind::OFFER => Self::Offer(*fixed("offer", body)?),
-            kind::BYTES => {
-                let [offset, checksum] = fixed::<[U64; 2]>("bytes", body)?;
-                Self::Bytes { offset: offset.get(), checksum: checksum.get() }
-            }
+            kind::BYTES => Self::Bytes { offset: fixed::<U64>("bytes", body)?.get() },
+            kind::SUM => Self::Sum(fixed::<U64>("sum", body)?.get()),
             kind::SEAL => empty("seal", Self::Seal)?,
             kind::LOSE => empty("lose", Self::Lose)?,
-            kind::DONE => empty("done", Self::Done)?,
             kind::STOP => empty("stop", Self::Stop)?,
             kind => return Err(WireError::UnknownKind { kind }),
         })

@@ -1,22 +1,21 @@
 //! Links over TCP.
 //!
-//! Bytes of blocks are sent from the arena's file: the kernel takes its pages as they are, so that sending costs the
-//! processor next to nothing. Whoever receives pays for the one copy, into its own arena.
+//! Bytes of blocks are copied to the socket, and not sent from the arena's file by `sendfile`: that takes page by page,
+//! and was measured to cost more than the copy on both sides (`docs/perf.md`).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::TcpStream as StdTcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chariot_types::WorkerAddress;
-use rustix::net::SendFlags;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Doing, Link, Payload, Receiver, Sender, Transport};
+use super::{Doing, Link, Receiver, Sender, Transport};
 use crate::PATIENCE;
 
 /// How long a connection may take to come about.
@@ -56,46 +55,38 @@ struct TcpSender(Arc<TcpStream>);
 struct TcpReceiver(Arc<TcpStream>);
 
 impl Sender for TcpSender {
-    fn send<'a>(&'a mut self, frames: &'a [u8], payload: Payload<'a>) -> Doing<'a, ()> {
+    fn send<'a>(&'a mut self, frames: &'a [u8], payload: &'a [u8]) -> Doing<'a, ()> {
         Box::pin(async move {
-            let flags =
-                if payload.bytes.is_empty() { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::MORE };
-            self.send_all(frames.len(), |sent| Ok(rustix::net::send(&*self.0, &frames[sent..], flags)?)).await?;
-            match payload.file {
-                Some((file, start)) => {
-                    self.send_all(payload.bytes.len(), |sent| {
-                        send_from_file(&self.0, file, start + sent as u64, payload.bytes.len() - sent)
-                    })
-                    .await
-                }
-                None => {
-                    let bytes = payload.bytes;
-                    let send = |sent: usize| Ok(rustix::net::send(&*self.0, &bytes[sent..], SendFlags::NOSIGNAL)?);
-                    self.send_all(bytes.len(), send).await
+            let (mut first, mut second) = (frames, payload);
+            while !(first.is_empty() && second.is_empty()) {
+                match self.send_some(&[IoSlice::new(first), IoSlice::new(second)]) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(sent) => {
+                        let of_first = sent.min(first.len());
+                        (first, second) = (&first[of_first..], &second[sent - of_first..]);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let writable = timeout(PATIENCE, self.0.writable()).await;
+                        writable.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
                 }
             }
+            Ok(())
         })
+    }
+
+    fn try_send(&mut self, frames: &[u8]) -> usize {
+        self.send_some(&[IoSlice::new(frames)]).unwrap_or(0)
     }
 }
 
 impl TcpSender {
-    /// Sends `len` bytes by calls of `send`, which is told how many are sent and returns how many more it has.
-    async fn send_all(&self, len: usize, send: impl Fn(usize) -> io::Result<usize>) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < len {
-            match self.0.try_io(Interest::WRITABLE, || send(sent)) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(more) => sent += more,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    timeout(PATIENCE, self.0.writable())
-                        .await
-                        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_io(Interest::WRITABLE, || {
+            Ok(sendmsg(&*self.0, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+        })
     }
 }
 
@@ -128,8 +119,4 @@ impl Receiver for TcpReceiver {
             }
         })
     }
-}
-
-fn send_from_file(to: impl AsFd, file: BorrowedFd<'_>, mut from: u64, len: usize) -> io::Result<usize> {
-    Ok(rustix::fs::sendfile(to, file, Some(&mut from), len)?)
 }

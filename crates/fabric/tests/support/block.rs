@@ -1,9 +1,7 @@
-//! Blocks in memory: what is sent lies in a memfd, what is received is compared with what it should be.
+//! Blocks in memory: what is received is compared with what it should be.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use chariot_fabric::transport::Payload;
 use chariot_fabric::{Growth, Look, Sink, Source};
 use chariot_types::Key;
 use chariot_wire::InlineRecord;
@@ -12,14 +10,10 @@ use parking_lot::Mutex;
 use super::bytes_of;
 use super::host::{Came, TestHost};
 
-/// Where in its file a block begins: not on a page.
-const START: u64 = 100;
-
 /// A block to be sent.
 pub struct Block {
     pub key: Key,
     bytes: Vec<u8>,
-    file: OwnedFd,
     life: Mutex<Life>,
 }
 
@@ -43,9 +37,8 @@ impl Block {
     /// A block of which nothing is readable yet.
     pub fn growing(key: Key, len: usize) -> Arc<Self> {
         let bytes = bytes_of(&key, len);
-        let file = file_of(&bytes);
         let life = Mutex::new(Life { readable: 0, is_whole: false, is_lost: false, pins: 0, growths: Vec::new() });
-        Arc::new(Self { key, bytes, file, life })
+        Arc::new(Self { key, bytes, life })
     }
 
     pub fn record(&self) -> InlineRecord {
@@ -89,17 +82,6 @@ impl Block {
     }
 }
 
-/// A memfd that has `bytes` from [`START`] on.
-fn file_of(bytes: &[u8]) -> OwnedFd {
-    let file = rustix::fs::memfd_create("block", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    rustix::fs::ftruncate(&file, START).unwrap();
-    let mut written = 0;
-    while written < bytes.len() {
-        written += rustix::io::pwrite(&file, &bytes[written..], START + written as u64).unwrap();
-    }
-    file
-}
-
 struct Pinned(Arc<Block>);
 
 impl Source for Pinned {
@@ -118,9 +100,8 @@ impl Source for Pinned {
         }
     }
 
-    fn bytes(&self, offset: u64, len: u64) -> Payload<'_> {
-        let bytes = &self.0.bytes[offset as usize..(offset + len) as usize];
-        Payload { bytes, file: Some((self.0.file.as_fd(), START + offset)) }
+    fn bytes(&self, offset: u64, len: u64) -> &[u8] {
+        &self.0.bytes[offset as usize..(offset + len) as usize]
     }
 }
 
@@ -154,8 +135,8 @@ impl Source for Endless {
         Look::More(self.piece.len() as u64)
     }
 
-    fn bytes(&self, _offset: u64, len: u64) -> Payload<'_> {
-        Payload { bytes: &self.piece[..len as usize], file: None }
+    fn bytes(&self, _offset: u64, len: u64) -> &[u8] {
+        &self.piece[..len as usize]
     }
 }
 

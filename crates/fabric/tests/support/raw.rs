@@ -1,6 +1,6 @@
 //! What a worker of ours would never say, said to one.
 
-use chariot_fabric::transport::{Link, Payload};
+use chariot_fabric::transport::Link;
 use chariot_types::{RunId, WorkerAddress};
 use chariot_wire::{Channel, FrameWriter, PEER_VERSION, PeerHello, PeerMessage};
 use crc_fast::CrcAlgorithm;
@@ -16,6 +16,12 @@ pub fn frame(id: u64, message: &PeerMessage<'_>, payload: u64) -> Vec<u8> {
     frame
 }
 
+/// Bytes of a block, and the checksum that is said to be theirs.
+pub fn bytes(stream: u64, offset: u64, bytes: &[u8], sum: u64) -> Vec<u8> {
+    let announced = frame(stream, &PeerMessage::Bytes { offset }, bytes.len() as u64);
+    [&announced, bytes, &frame(stream, &PeerMessage::Sum(sum), 0)].concat()
+}
+
 pub fn checksum(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
 }
@@ -28,7 +34,7 @@ pub fn hello(run: RunId, channel: Channel) -> Vec<u8> {
 /// A link to a worker, over which `said` is said.
 pub async fn say(net: &Net, to: &WorkerAddress, said: &[u8]) -> Link {
     let mut link = net.transport(&"raw:1".parse().unwrap()).dial(to).await.unwrap();
-    link.sender.send(said, Payload::NONE).await.unwrap();
+    link.sender.send(said, &[]).await.unwrap();
     link
 }
 

@@ -1,12 +1,10 @@
 //! Blocks of the pool as the fabric reads and writes them.
 //!
-//! A block that is sent stays pinned until the receiver has it. One that is received is a growing block like any other:
+//! A block that is sent stays pinned until all of it is on its way. One that is received is a growing block like any other:
 //! readers on this host follow it while it comes.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use chariot_fabric::transport::Payload;
 use chariot_fabric::{Growth, Look, Sink, Source};
 use chariot_pool::{
     BlockId, CreateOutcome, CreateRecord, GrantAsk, Lookup, Origin, OwnerId, PinWhat, Progress, SlotId, Teller, Terms,
@@ -102,11 +100,10 @@ impl Source for PinnedBlock {
         }
     }
 
-    fn bytes(&self, offset: u64, len: u64) -> Payload<'_> {
+    fn bytes(&self, offset: u64, len: u64) -> &[u8] {
         let extent = Extent { offset: self.extent.offset + offset, len };
         // SAFETY: readable bytes of a block that this has pinned.
-        let bytes = unsafe { self.shared.arena.bytes(extent) }.expect("the pool keeps to the arena");
-        Payload { bytes, file: Some((self.shared.arena.as_fd(), extent.offset)) }
+        unsafe { self.shared.arena.bytes(extent) }.expect("the pool keeps to the arena")
     }
 }
 
