@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use chariot_types::Member;
 use chariot_wire::Channel;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -122,6 +123,13 @@ impl Accepted {
         let mut list = self.list.lock();
         list.has_ended = true;
         list.connections.iter().for_each(|connection| connection.end());
+    }
+
+    /// Ends those of workers that are no members.
+    pub(crate) fn end_strangers(&self, members: &[Member]) {
+        let list = self.list.lock();
+        let is_stranger = |other: &&Arc<Connection>| members.iter().all(|member| member.run != other.peer());
+        list.connections.iter().filter(is_stranger).for_each(|stranger| stranger.end());
     }
 
     /// Adds a connection, which replaces the one that its worker had for the same channel.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::FabricError;
+
 /// What was carried, as it is counted.
 #[derive(Default, Debug)]
 pub(crate) struct Counters {
@@ -32,6 +34,13 @@ pub struct FabricStats {
 impl Counters {
     pub(crate) fn note_corrupt(&self) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what came with another checksum than it was sent with.
+    pub(crate) fn note_if_corrupt(&self, error: &FabricError) {
+        if matches!(error, FabricError::Corrupt { .. }) {
+            self.note_corrupt();
+        }
     }
 
     pub(crate) fn stats(&self) -> FabricStats {

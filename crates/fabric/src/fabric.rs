@@ -106,6 +106,12 @@ impl Fabric {
         new.into_iter().for_each(|peer| self.inner.spawn(hold_control(self.inner.clone(), peer)));
     }
 
+    /// Ends the connections that workers have dialled which are none of `members`: whoever lives dials anew, and tells anew
+    /// what it holds.
+    pub fn end_strangers(&self, members: &[Member]) {
+        self.inner.accepted.end_strangers(members);
+    }
+
     /// The members other than this worker.
     pub fn peers(&self) -> Vec<Member> {
         self.inner.peers.lock().by_run.values().map(|peer| peer.member.clone()).collect()

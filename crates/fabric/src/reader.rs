@@ -71,7 +71,9 @@ impl Reader {
     /// The next frame, if it is here whole: its header and length.
     fn next_frame(&mut self) -> Result<Option<(Header, usize)>, FabricError> {
         let held = &self.buffer[self.start..self.end];
-        let Some(header) = frames::header(held)? else { return Ok(None) };
+        let counters = &self.connection.counters;
+        let header = frames::header(held).inspect_err(|error| counters.note_if_corrupt(error))?;
+        let Some(header) = header else { return Ok(None) };
         let frame = frames::len(&header);
         if held.len() < frame {
             self.appetite = self.appetite.max(frame - held.len());
@@ -87,7 +89,7 @@ impl Reader {
     /// Checks a frame and sees to what it says; what it says of bytes that follow is returned.
     fn heed(&mut self, header: &Header, frame: Range<usize>) -> Result<Option<Piece>, FabricError> {
         let counters = &self.connection.counters;
-        let body = frames::body(&self.buffer[frame]).inspect_err(|_| counters.note_corrupt())?;
+        let body = frames::body(&self.buffer[frame]).inspect_err(|error| counters.note_if_corrupt(error))?;
         match PeerMessage::decode(header, body)? {
             PeerMessage::Bytes { offset } => Ok(Some(Piece { stream: header.request, offset, len: header.payload })),
             message => hear(&self.connection, header.request, message).map(|()| None),

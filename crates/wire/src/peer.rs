@@ -24,9 +24,9 @@
 //! ```
 //!
 //! Each `Bytes` continues where the one before ended. The `Sum` behind it says what the checksum of its payload is: so
-//! whoever sends computes it while the bytes are on their way, and has them at hand. Behind each frame, before its payload,
-//! follow 8 bytes that its header does not count: the checksum of header and body. Both are CRC-64/NVME, which is not
-//! computed here.
+//! whoever sends computes it while the bytes are on their way, and has them at hand. Behind the header of each frame are 8
+//! bytes that it does not count, its checksum; and behind the body, before the payload, 8 more, the checksum of all of the
+//! frame that came before. All are CRC-64/NVME, which is not computed here.
 
 use chariot_types::{Key, RunId};
 use zerocopy::little_endian::{U16, U32, U64};

@@ -2,17 +2,18 @@
 
 use chariot_fabric::transport::Link;
 use chariot_types::{RunId, WorkerAddress};
-use chariot_wire::{Channel, FrameWriter, PEER_VERSION, PeerHello, PeerMessage};
+use chariot_wire::{Channel, FrameWriter, HEADER_LEN, PEER_VERSION, PeerHello, PeerMessage};
 use crc_fast::CrcAlgorithm;
 
 use super::net::{CLUSTER, Net};
 
-/// A frame and its checksum.
+/// A frame and its checksums.
 pub fn frame(id: u64, message: &PeerMessage<'_>, payload: u64) -> Vec<u8> {
-    let mut frame = Vec::new();
-    FrameWriter::new(&mut frame).peer(id, message, payload);
-    let checksum = checksum(&frame);
-    frame.extend_from_slice(&checksum.to_le_bytes());
+    let mut plain = Vec::new();
+    FrameWriter::new(&mut plain).peer(id, message, payload);
+    let (header, body) = plain.split_at(HEADER_LEN);
+    let mut frame = [header, &checksum(header).to_le_bytes(), body].concat();
+    frame.extend_from_slice(&checksum(&frame).to_le_bytes());
     frame
 }
 

@@ -98,6 +98,9 @@ impl Node {
                 };
             }
         });
+        // Whoever owns the key: this worker may have owned it when it came, and may again.
+        let gone: Vec<Key> = last.iter().filter(|(_, is_here)| !**is_here).map(|(key, _)| *key).collect();
+        self.state.lock().directory.withdraw(self.me, &gone);
         let members = self.members();
         let mut by_owner: BTreeMap<RunId, (Vec<Key>, Vec<Key>)> = BTreeMap::new();
         for (key, is_here) in last {
@@ -112,7 +115,6 @@ impl Node {
         for (owner, (came, went)) in by_owner {
             if owner == self.me {
                 self.hear_announced(self.me, &came);
-                self.state.lock().directory.withdraw(self.me, &went);
                 continue;
             }
             came.chunks(MAX_BATCH).for_each(|keys| self.fabric.announce(owner, keys));

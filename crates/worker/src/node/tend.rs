@@ -81,14 +81,18 @@ impl Node {
     /// Does what is due about the last change of members.
     fn settle(self: &Arc<Self>, now: Instant) {
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
-        let is_told_again = {
+        let (forgotten_but, is_told_again) = {
             let mut state = self.state.lock();
-            if is_due(&mut state.settling.forget_at) {
-                let members = state.members.clone();
-                state.directory.retain(&members);
+            let members = is_due(&mut state.settling.forget_at).then(|| state.members.clone());
+            if let Some(members) = &members {
+                state.directory.retain(members);
             }
-            is_due(&mut state.settling.tell_at)
+            (members, is_due(&mut state.settling.tell_at))
         };
+        // One that lives, and whose record in etcd was away for a while, must notice that it was forgotten.
+        if let Some(members) = forgotten_but {
+            self.fabric.end_strangers(&members);
+        }
         if is_told_again {
             self.announce_everything();
         }

@@ -164,8 +164,18 @@ impl World {
             7 => self.network.break_links(self.random.u32(20..400)),
             8 => self.network.delay(Duration::ZERO, Duration::from_millis(self.random.u64(1..400))),
             9 | 10 => self.network.heal(),
-            _ => {}
+            _ => self.lapse(place).await,
         }
+    }
+
+    /// The lease of a worker lapses though it lives, and it registers again: sooner than others forget what it holds, or later.
+    async fn lapse(&mut self, place: usize) {
+        let Some(member) = self.running[place].as_ref().map(|running| running.host.member.clone()) else { return };
+        self.registered.retain(|registered| *registered != member);
+        self.tell_members();
+        sleep(Duration::from_millis(self.random.u64(..2 * LEASE.as_millis() as u64))).await;
+        self.registered.push(member);
+        self.tell_members();
     }
 
     /// All is well again: the network is, and all are told who is there.
