@@ -74,16 +74,20 @@ fn one_that_is_to_die() {
 }
 
 fn spawn(role: &str, address: &str, step: u32) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    command(role, address, step).spawn().unwrap()
+}
+
+fn command(role: &str, address: &str, step: u32) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "one_that_is_to_die", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .env(ADDRESS, address)
         .env(STEP, step.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    command
 }
 
 /// A worker, those who live, and one who is to die.
@@ -276,7 +280,9 @@ fn be_the_worker() {
 fn a_worker_that_dies_at_any_step_leaves_no_wrong_byte_and_nobody_waiting() {
     let mut deaths = 0;
     loop {
-        let mut worker = spawn("worker", "", 0);
+        // Whoever is killed tidies nothing up.
+        let dir = tempfile::tempdir().unwrap();
+        let mut worker = command("worker", "", 0).env("TMPDIR", dir.path()).spawn().unwrap();
         let mut said = BufReader::new(worker.stdout.take().unwrap()).lines().map(Result::unwrap);
         let address = said.by_ref().find(|line| line.starts_with("127.")).unwrap().parse().unwrap();
         let [client, other] = [(); 2].map(|()| Client::connect(&address, options(Transport::Auto)).unwrap());
