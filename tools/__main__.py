@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools import bench, checks, clean, demo, interrupt, nodes_bench, running, step, test
+from tools.chaos import run as chaos
 from tools.etcd import ensure_etcd
 from tools.failure import Failure
 from tools.peers import comparison
@@ -53,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--only", choices=nodes_bench.PARTS, help="with --nodes 2, this part alone")
     measure.add_argument("--peers", action="store_true", help="also run Mooncake, openYuanrong datasystem and Redis")
+
+    disturb = add(
+        "chaos", "real vLLM through Chariot on two nodes, while things are killed, stopped and cut", run_chaos
+    )
+    disturb.add_argument("--minutes", type=float, default=5, metavar="N", help="how long (default 5)")
+    disturb.add_argument("--seed", type=int, default=1, metavar="S", help="which faults, in which order (default 1)")
+    disturb.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
 
     add("lint", "formatting, lints, types and the dependency audit", run_lint)
 
@@ -117,6 +125,13 @@ def run_bench(arguments: argparse.Namespace, steps: step.Steps) -> None:
         require(steps.take("bench between nodes", lambda: nodes_bench.run_nodes_bench(arguments.json, parts)))
     if arguments.peers:
         require(steps.take("peers", lambda: comparison.run_peers(arguments.json)))
+
+
+def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:
+    """Installs what is missing, then disturbs it."""
+    setup(arguments, steps)
+    require(steps.take("wheel", ensure_wheel))
+    require(steps.take("chaos", lambda: chaos.run_chaos(arguments.minutes, arguments.seed, arguments.json)))
 
 
 def run_fuzz(arguments: argparse.Namespace, steps: step.Steps) -> None:

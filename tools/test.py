@@ -1,9 +1,13 @@
 """`./dev test`: every check there is, cheapest first."""
 
 from tools import architecture, audit, checks, step
+from tools.chaos.run import run_chaos
 from tools.etcd import ensure_etcd
+from tools.services import namespaces
 from tools.vllm_environment import ensure_model, ensure_vllm
 from tools.wheel import ensure_wheel
+
+CHAOS_MINUTES, CHAOS_SEED = 5, 1
 
 
 def run_all(steps: step.Steps, *, with_vllm: bool, fuzz_seconds: int) -> None:
@@ -19,6 +23,12 @@ def run_all(steps: step.Steps, *, with_vllm: bool, fuzz_seconds: int) -> None:
         steps.take("python tests", checks.python_tests)
         if steps.take("tiny model", ensure_model):
             steps.take("end to end", checks.end_to_end_tests)
+            steps.take("chaos", chaos_where_allowed)
+
+
+def chaos_where_allowed() -> str:
+    """Chaos takes network namespaces."""
+    return run_chaos(CHAOS_MINUTES, CHAOS_SEED, None) if namespaces.are_allowed() else "left out: no network namespaces"
 
 
 def lint(steps: step.Steps, *, with_types: bool = True) -> None:

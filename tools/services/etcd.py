@@ -29,9 +29,14 @@ class Etcd:
 
 def start_etcd(node: Node, logs: Path, *, outlives_parent: bool = False) -> Etcd:
     """Starts it empty and waits until it answers."""
+    shutil.rmtree(logs / "etcd", ignore_errors=True)
+    return start_etcd_again(node, logs, outlives_parent=outlives_parent)
+
+
+def start_etcd_again(node: Node, logs: Path, *, outlives_parent: bool = False) -> Etcd:
+    """Starts it with what it has kept, and waits until it answers."""
     client, peer = (f"http://{node.host}:{port}" for port in node.ports([CLIENT_PORT, PEER_PORT]))
     data = logs / "etcd"
-    shutil.rmtree(data, ignore_errors=True)
     service = Service(
         "etcd",
         node.inside([

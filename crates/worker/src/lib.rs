@@ -14,6 +14,7 @@ mod listen;
 mod node;
 mod place;
 mod rest;
+mod seldom;
 mod session;
 mod shared;
 mod status;

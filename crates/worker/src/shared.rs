@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::Quota;
 use crate::node::{Change, Node};
+use crate::seldom::Seldom;
 use crate::waiters::Waiters;
 
 /// What all sessions of a worker have in common.
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) touched: AtomicU64,
     pub(crate) misuses: AtomicU64,
+    pub(crate) shown_out: Seldom,
     pub(crate) room_freed: Notify,
     /// Turns true when the worker ends.
     pub(crate) ending: watch::Sender<bool>,
@@ -87,6 +89,7 @@ impl Shared {
             started: Instant::now(),
             touched: AtomicU64::new(0),
             misuses: AtomicU64::new(0),
+            shown_out: Seldom::default(),
             room_freed: Notify::new(),
             ending: watch::Sender::new(false),
             state: Mutex::new(State { pool, waiters: Waiters::default(), sessions: HashMap::new() }),

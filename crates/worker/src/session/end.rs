@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use chariot_pool::{Misuse, OwnerId};
 use chariot_wire::{Refusal, WireError};
@@ -67,7 +68,10 @@ impl End {
             Self::TooSlow { what } => tracing::warn!(session, what, "dropped a client that is too slow"),
             Self::Wire { .. } | Self::Misuse { .. } | Self::OutOfPlace { .. } | Self::Version { .. } => {
                 shared.misuses.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(session, reason = self.farewell().map(|(_, text)| text), "showed a client out");
+                if let Some(unsaid) = shared.shown_out.is_due(Instant::now()) {
+                    let reason = self.farewell().map(|(_, text)| text);
+                    tracing::warn!(session, reason, others = unsaid, "showed a client out");
+                }
             }
         }
     }

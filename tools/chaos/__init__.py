@@ -1,0 +1,1 @@
+"""`./dev chaos`: real vLLM behind Chariot keeps answering, with the same tokens, while things are killed and cut."""
