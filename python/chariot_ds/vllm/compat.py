@@ -5,7 +5,9 @@ The rest of this package is written against 0.32 and takes from here whatever ol
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
@@ -41,6 +43,13 @@ FULL_ATTENTION = ("FullAttentionSpec", "MLAAttentionSpec", "SinkFullAttentionSpe
 SLIDING_WINDOW = ("SlidingWindowSpec", "SlidingWindowMLASpec")
 
 
+class LooksBack(Enum):
+    """How a window goes along."""
+
+    STEADILY = auto()
+    WITHIN_CHUNK = auto()
+
+
 @dataclass(frozen=True)
 class GroupTraits:
     """What the connector needs to know of a group of layers that share a block table."""
@@ -48,6 +57,15 @@ class GroupTraits:
     block_size: int
     window: int | None
     """How many tokens back a layer looks; None for all of them."""
+    looks_back: LooksBack = LooksBack.STEADILY
+
+    def first_needed(self, position: int) -> int:
+        """The first token that the one at `position` looks back on: blocks before it may be others' already."""
+        if self.window is None:
+            return 0
+        if self.looks_back is LooksBack.WITHIN_CHUNK:
+            return position // self.window * self.window
+        return max(0, position - self.window + 1)
 
 
 class UnsupportedGroupError(ValueError):
@@ -67,7 +85,7 @@ def group_traits(group: Any) -> GroupTraits:
     if kind in SLIDING_WINDOW:
         return GroupTraits(spec.block_size, spec.sliding_window)
     if kind == "ChunkedLocalAttentionSpec":
-        return GroupTraits(spec.block_size, spec.attention_chunk_size)
+        return GroupTraits(spec.block_size, spec.attention_chunk_size, LooksBack.WITHIN_CHUNK)
     raise UnsupportedGroupError(f"KV caches of the kind `{kind}` are not supported")
 
 
@@ -103,6 +121,11 @@ def attention_backend(vllm_config: Any, layer_name: str) -> str:
     layer = vllm_config.compilation_config.static_forward_context.get(layer_name)
     backend = layer.get_attn_backend() if hasattr(layer, "get_attn_backend") else None
     return str(backend.get_name()) if backend is not None else ""
+
+
+def preempted_requests(output: Any) -> Iterable[str]:
+    """The requests whose blocks were taken from them since the step before."""
+    return getattr(output, "preempted_req_ids", None) or ()
 
 
 def must_compute_whole_prompt(request: Any) -> bool:

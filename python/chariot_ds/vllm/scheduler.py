@@ -15,7 +15,7 @@ from chariot_ds._native import Connection, Lookup
 from chariot_ds.vllm import compat, keys
 from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.compat import GroupTraits
-from chariot_ds.vllm.search import Awaited, Patience, Search
+from chariot_ds.vllm.search import Awaited, Patience, Search, Sought
 from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.transfer_parameters import TransferParameters
 from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
@@ -56,6 +56,10 @@ class Tracked:
     """As long as fewer tokens are computed, no block is full that is not saved."""
     has_failed: bool = False
     """Its last load failed: it is not asked about again before it has run."""
+    computed: int = 0
+    """How many tokens are computed when the steps planned so far have run, of those that are known."""
+    resumes_at: int | None = None
+    """It was preempted when so many tokens were computed, and all of them were saved."""
 
 
 class Scheduler:
@@ -68,6 +72,7 @@ class Scheduler:
         self._groups = groups
         self._saves = transfer.is_kv_producer
         self._loads = transfer.is_kv_consumer and (len(groups) == 1 or compat.REPORTS_FAILED_REQUESTS)
+        self._resumes = self._saves and self._loads
         self._resets = 0
         self._namespaces = self._make_namespaces()
         self._tracked: dict[str, Tracked] = {}
@@ -190,6 +195,9 @@ class Scheduler:
                 tracked.has_failed = False
         if not self._saves or not self._knows_shards:
             return
+        for request_id in compat.preempted_requests(output) if self._resumes else ():
+            if tracked := self._tracked.get(request_id):
+                self._plan_tail(metadata, tracked)
         for new in output.scheduled_new_reqs:
             if tracked := self._tracked.get(new.req_id):
                 tracked.block_ids = [list(ids) for ids in new.block_ids]
@@ -250,6 +258,7 @@ class Scheduler:
         request = tracked.request
         # Drafted tokens, and one that is still in flight, are not known: their blocks wait.
         end = min(computed + output.num_scheduled_tokens[request.request_id], request.num_tokens)
+        tracked.computed, tracked.resumes_at = end, None
         prompt = request.num_prompt_tokens
         if end >= prompt and tracked.pin_seconds is not None:
             self._plan_pin(metadata, tracked, tracked.pin_seconds)
@@ -261,9 +270,9 @@ class Scheduler:
         for index, group in enumerate(self._groups):
             size = group.block_size
             first, last = tracked.saved[index], end // size
-            if group.window is not None and not is_first:
+            if not is_first:
                 # Earlier blocks of the table may have passed the window and belong to others by now.
-                first = max(first, computed // size)
+                first = max(first, group.first_needed(computed) // size)
             if last > first:
                 self._add_saves(metadata, tracked, index, first, tracked.keys.until(index, last * size))
             tracked.saved[index] = max(tracked.saved[index], last)
@@ -275,6 +284,17 @@ class Scheduler:
         )
         if not tracked.is_prompt_end_saved:
             tracked.next_save = min(tracked.next_save, prompt)
+
+    def _plan_tail(self, metadata: StepMetadata, tracked: Tracked) -> None:
+        """Adds a preempted request's last, partly filled blocks. All others were saved when they filled."""
+        end = tracked.computed
+        for index, group in enumerate(self._groups):
+            table, position = tracked.block_ids[index], end // group.block_size
+            if end % group.block_size and position < len(table) and table[position] != NULL_BLOCK:
+                content = tracked.keys.until(index, end)
+                parent = content[-2] if position else None
+                metadata.tails.append(SaveBlock(index, table[position], content[-1], parent))
+        tracked.resumes_at = end
 
     def _add_saves(
         self, metadata: StepMetadata, tracked: Tracked, index: int, first: int, content: list[bytes]
@@ -340,7 +360,8 @@ class Scheduler:
         """The search for what the request lacks behind the first `start` tokens: the one under way, or a new one."""
         assert self._lookup is not None
         tracked.asked_from = start
-        tokens = (start, tracked.request.num_tokens)
+        known, end = tracked.request.num_tokens, tracked.resumes_at
+        tokens = Sought(start, known if end is None or end <= start else end, known)
         search = tracked.search
         if search is None or search.tokens != tokens or search.is_older_than(FRESH):
             # A block's worth of tokens is computed sooner than it comes, and what came after the prompt never does.

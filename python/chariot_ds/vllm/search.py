@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from chariot_ds._native import Lookup
 from chariot_ds.vllm.compat import GroupTraits
@@ -50,22 +50,30 @@ class Patience:
     """What is not there and is waited for; None to take what there is."""
 
 
+class Sought(NamedTuple):
+    """Tokens of a request whose blocks are looked for."""
+
+    start: int
+    end: int
+    """At most the number of tokens that are known; less where a request goes on that was computed so far."""
+    known: int
+
+
 class Search:
-    """Looks for the blocks of tokens `start` to `total` of one request. Dropping it cancels what it has asked."""
+    """Looks for the blocks of some tokens of one request. Dropping it cancels what it has asked."""
 
     def __init__(
         self,
         lookup: Lookup,
         groups: Sequence[GroupTraits],
         keys: RequestKeys,
-        tokens: tuple[int, int],
+        tokens: Sought,
         patience: Patience,
     ) -> None:
         self._lookup = lookup
         self._groups = groups
         self._keys = keys
         self.tokens = tokens
-        self.start, self.total = tokens
         self.awaited = patience.awaited
         self.gave_up = False
         """What was awaited did not come."""
@@ -102,15 +110,16 @@ class Search:
     def _find(self) -> Generator[None, None, int]:
         full = [index for index, group in enumerate(self._groups) if group.window is None]
         windowed = [index for index, group in enumerate(self._groups) if group.window is not None]
-        hit = self.total
+        start, end, known = self.tokens
+        hit = end
         if full:
-            blocks = sorted(block for index in full for block in self._keys.blocks(index, self.start, self.total))
+            blocks = sorted(block for index in full for block in self._keys.blocks(index, start, end))
             present = yield from self._present(blocks)
             if present < len(blocks):
                 hit = self._keys.aligned(blocks[present][0] - 1)
-        if windowed and hit > self.start:
-            if hit == self.total and self._lets_go_too_early(windowed):
-                hit = self._keys.aligned(self.total - 1)
+        if windowed and hit > start:
+            if hit == known and self._lets_go_too_early(windowed):
+                hit = self._keys.aligned(known - 1)
             hit = yield from self._windowed_hit(windowed, hit)
         return hit
 
@@ -137,12 +146,12 @@ class Search:
         seen = [
             block
             for index in windowed
-            for block in self._keys.blocks(index, max(self.start, hit - self._window(index)), hit)
+            for block in self._keys.blocks(index, max(self.tokens.start, hit - self._window(index)), hit)
         ]
         present = yield from self._present(seen)
         if present == len(seen):
             return hit
-        blocks = [block for index in windowed for block in self._keys.blocks(index, self.start, hit)]
+        blocks = [block for index in windowed for block in self._keys.blocks(index, self.tokens.start, hit)]
         exist = yield from self._answer(self._lookup.exist([(index, key) for _, index, key in blocks]).exist)
         missing = [(end, index) for (end, index, _), there in zip(blocks, exist, strict=True) if not there]
 
@@ -152,9 +161,9 @@ class Search:
                 for end, index in missing
             )
 
-        while hit > self.start and not lacks_nothing(hit):
+        while hit > self.tokens.start and not lacks_nothing(hit):
             hit = self._keys.aligned(hit - 1)
-        return max(hit, self.start)
+        return max(hit, self.tokens.start)
 
     def _answer(self, answer: Callable[[], _Answer | None]) -> Generator[None, None, _Answer]:
         self._open_question = answer
@@ -172,8 +181,8 @@ class Search:
         It frees what the window has passed for the token after the last, and then computes the last again.
         """
         return any(
-            self.total >= self._window(index)
-            and (self.total - self._window(index) + 1) % self._groups[index].block_size == 0
+            self.tokens.known >= self._window(index)
+            and (self.tokens.known - self._window(index) + 1) % self._groups[index].block_size == 0
             for index in windowed
         )
 

@@ -32,6 +32,8 @@ class StepMetadata(KVConnectorMetadata):
     """What the workers do in one step."""
 
     loads: list[Load] = field(default_factory=list)
+    tails: list[SaveBlock] = field(default_factory=list)
+    """Partly filled blocks that vLLM has taken from requests: saved before the step writes anything."""
     saves: list[SaveBlock] = field(default_factory=list)
     forwards: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     """By address of a data worker: the blocks, each group and key, that are read there next."""

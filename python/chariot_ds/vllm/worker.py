@@ -15,7 +15,7 @@ from vllm.logger import init_logger
 
 from chariot_ds._native import Connection, Loader, LoadReport, Saver
 from chariot_ds.vllm import compat, keys, pages
-from chariot_ds.vllm.blocks import LoadBlock
+from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.compat import TransferResults
 from chariot_ds.vllm.device import HostPath, LoadBatch, SaveBatch, TorchPath
 from chariot_ds.vllm.settings import Settings
@@ -124,6 +124,8 @@ class Worker:
     def begin_step(self, metadata: StepMetadata) -> None:
         """Starts what the step's metadata asks for, before the model runs."""
         self._step_is_empty, self._rests = metadata.is_empty, metadata.rests
+        # Loads, and the model, may write to these very blocks.
+        self._save_tails(metadata.tails)
         for load in metadata.loads:
             self._start_load(load)
         if self._saver is None or self._path is None:
@@ -152,12 +154,25 @@ class Worker:
             return
         if not self._is_layerwise:
             self._computed_at = time.time()
+        self._stats.note("last_computed", self._computed_at)
+        self._end_save(self._saver)
+
+    def _save_tails(self, tails: list[SaveBlock]) -> None:
+        """Saves blocks whose pages are about to be others'."""
+        if tails and self._saver is not None and self._path is not None:
+            self._save = self._path.save(tails)
+            self._saver.begin(self._save.cache, self._save.blocks, [])
+            self._end_save(self._saver)
+
+    def _end_save(self, saver: Saver) -> None:
+        """Copies what is left, and returns when all blocks can be found by others."""
+        if self._save is None:
+            return
         save, self._save = self._save, None
-        save.all_computed(self._saver.layer_ready)
-        report = self._saver.finish()
+        save.all_computed(saver.layer_ready)
+        report = saver.finish()
         if report is None:
             return
-        self._stats.note("last_computed", self._computed_at)
         self._stats.add("saved_blocks", report.saved)
         self._stats.add("saved_bytes", report.bytes)
         self._stats.add("present_blocks", report.present)

@@ -199,6 +199,10 @@ class PaperEngine:
         self.requests: dict[str, Request] = {}
         self.computed: dict[str, int] = {}
         """By request: prompt tokens that the model computed."""
+        self.computed_again: dict[str, int] = {}
+        """By request: tokens, generated ones included, that the model computed more than once."""
+        self.reached: dict[str, int] = {}
+        """By request: how far the model has ever come."""
         self.answers: dict[str, Any] = {}
         """By request: what a router is told with its last token."""
         self.stats: dict[str, float] = {}
@@ -294,6 +298,9 @@ class PaperEngine:
             for name, (start, end) in ranges.items():
                 prompt = self.requests[name].num_prompt_tokens
                 self.computed[name] += max(0, min(end, prompt) - start)
+                reached = self.reached.get(name, 0)
+                self.computed_again[name] = self.computed_again.get(name, 0) + max(0, min(end, reached) - start)
+                self.reached[name] = max(end, reached)
         # The last rank samples, when all have checked their caches.
         is_last = rank is self.ranks[-1]
         sampled = [self._sample(self.running[name], ranges[name][1]) if is_last else [] for name in names]

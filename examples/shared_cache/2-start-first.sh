@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Runs the first instance in the foreground; give it a terminal of its own.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")" && source ./settings.sh
+
+# shellcheck disable=SC2086 # The flags are words.
+exec env "$DEVICE_VARIABLE=$FIRST_DEVICES" vllm serve "$MODEL" --port "$FIRST_PORT" $VLLM_FLAGS \
+  --kv-transfer-config '{"kv_connector":"ChariotConnector","kv_role":"kv_both"}'
