@@ -1,9 +1,8 @@
 //! [`JoinError`]: why a worker does not join, and [`EtcdError`]: what went wrong with etcd.
 
-use std::error::Error;
 use std::io;
-use std::path::PathBuf;
 
+use chariot_certificates::Unusable;
 use chariot_types::WorkerAddress;
 
 use crate::{ClusterName, EtcdEndpoint, RequestKind};
@@ -83,12 +82,11 @@ impl JoinError {
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
     /// A file that TLS needs cannot be used.
-    #[error("cannot use `{path}` for TLS")]
+    #[error(transparent)]
     Credentials {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
+        /// Which, and why.
+        #[from]
+        source: Unusable,
     },
     /// No connection.
     #[error("cannot connect to `{endpoint}`")]

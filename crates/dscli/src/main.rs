@@ -26,6 +26,7 @@ mod serve;
 mod start;
 mod status;
 mod stop;
+mod tls;
 mod top;
 
 use failure::Failure;

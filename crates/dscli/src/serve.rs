@@ -13,6 +13,7 @@ use crate::ending::Ending;
 use crate::etcd::EtcdOptions;
 use crate::log::{self, Rotation};
 use crate::start::parse_quota;
+use crate::tls::TlsOptions;
 
 /// Serve as a data worker; `dscli start -w` runs this.
 #[derive(Args)]
@@ -33,12 +34,19 @@ pub(crate) struct Serve {
     namespace_quota_mb: Vec<Quota>,
     #[command(flatten)]
     etcd: EtcdOptions,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 impl Serve {
-    /// The arguments that read back as `config`, with its cluster as `etcd`, and `log_level`.
-    pub(crate) fn arguments(config: &WorkerConfig, etcd: &EtcdOptions, log_level: &str) -> Vec<std::ffi::OsString> {
-        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, cluster: _ } = config;
+    /// The arguments that read back as `config`, with its cluster as `etcd` and its security as `tls`, and `log_level`.
+    pub(crate) fn arguments(
+        config: &WorkerConfig,
+        etcd: &EtcdOptions,
+        tls: &TlsOptions,
+        log_level: &str,
+    ) -> Vec<std::ffi::OsString> {
+        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, cluster: _, security: _ } = config;
         let mut arguments = vec![
             "serve".into(),
             format!("--worker_address={address}").into(),
@@ -56,6 +64,7 @@ impl Serve {
                 .map(|Quota { namespace, bytes }| format!("--namespace_quota_mb={namespace}={}", bytes >> 20).into()),
         );
         arguments.extend(etcd.arguments());
+        arguments.extend(tls.arguments());
         arguments
     }
 
@@ -76,6 +85,7 @@ impl Serve {
             log_dir: self.log_dir,
             quotas: self.namespace_quota_mb,
             cluster,
+            security: self.tls.security(),
         };
         let worker = match ServingWorker::start(config) {
             Ok(worker) => worker,

@@ -15,6 +15,7 @@ use crate::etcd::EtcdOptions;
 use crate::log::Rotation;
 use crate::options::At;
 use crate::serve::{Serve, ServingWorker};
+use crate::tls::TlsOptions;
 use crate::{Failure, log, report};
 
 /// Start a data worker on this node
@@ -51,6 +52,8 @@ pub(crate) struct Start {
     foreground: bool,
     #[command(flatten)]
     etcd: EtcdOptions,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 /// Seconds within which a worker on its own must serve, where the user names none.
@@ -63,6 +66,8 @@ Examples:
   dscli start -w --foreground
   dscli start -w --namespace_quota_mb Qwen/Qwen2.5-7B-Instruct=16384 --namespace_quota_mb llama=8192
   dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379,10.0.0.2:2379
+  dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379 --require_tls \\
+      --tls_ca ca.pem --tls_cert node7.pem --tls_key node7.key
 
 Then tell vLLM where the worker is: export DS_WORKER_ADDR=127.0.0.1:31501";
 
@@ -85,7 +90,12 @@ impl Start {
         let config = self.config(std::path::absolute(log_dir)?)?;
         let log = LogSince::now(&log::worker_log(&config.log_dir, &config.address))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(Serve::arguments(&config, &self.etcd.clone().absolute()?, &self.level.log_level));
+        command.args(Serve::arguments(
+            &config,
+            &self.etcd.clone().absolute()?,
+            &self.tls.clone().absolute()?,
+            &self.level.log_level,
+        ));
         let mut daemon = Daemon::start(&mut command, log.file.try_clone()?)?;
         let served = daemon.wait(deadline).and_then(|()| answers(&config.address, deadline));
         if let Err(failure) = served {
@@ -119,6 +129,7 @@ impl Start {
             log_dir,
             quotas: self.namespace_quota_mb.clone(),
             cluster: self.etcd.config()?,
+            security: self.tls.security(),
         })
     }
 }

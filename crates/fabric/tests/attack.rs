@@ -14,7 +14,7 @@ use support::net::{CLUSTER, Net, Worker};
 use support::raw::{self, frame, hello, say, until_end};
 use support::{eventually, key, pull, run};
 
-over_both_transports! {
+over_all_transports! {
     whoever_does_not_begin_with_a_proper_hello_is_turned_away
     whoever_says_what_is_no_message_is_shown_out
     whoever_says_something_out_of_place_is_shown_out

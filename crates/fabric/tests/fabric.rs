@@ -11,7 +11,7 @@ use support::host::{Came, Heard, TestHost};
 use support::net::{self, Net, Worker, acquaint};
 use support::{eventually, key, pull, run};
 
-over_both_transports! {
+over_all_transports! {
     a_block_of_any_size_comes_whole
     many_blocks_come_over_all_data_channels
     a_growing_block_is_followed_as_it_grows

@@ -13,7 +13,7 @@ use support::net::Net;
 use support::{bytes_of, key};
 use tokio::time::{Duration, Instant, timeout};
 
-over_both_transports! {
+over_all_transports! {
     messages_and_bytes_arrive_in_order
     what_is_sent_without_waiting_arrives_in_order
     many_small_sends_and_one_large_arrive

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chariot_cluster::{ClusterConfig, Membership};
 use chariot_fabric::Identity;
-use chariot_fabric::transport::TcpTransport;
+use chariot_fabric::transport::{TcpTransport, Transport};
 use chariot_types::Member;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -73,7 +73,11 @@ impl Clustered {
         let identity = Identity { member: shared.member(), cluster };
         let node = {
             let _inside = runtime.enter();
-            let node = Node::start(shared.clone(), identity, Arc::new(TcpTransport), runtime.handle().clone());
+            let transport: Arc<dyn Transport> = match shared.tls() {
+                Some(tls) => Arc::new(tls.clone()),
+                None => Arc::new(TcpTransport),
+            };
+            let node = Node::start(shared.clone(), identity, transport, runtime.handle().clone());
             node.follow(members);
             node
         };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chariot_cluster::ClusterConfig;
+use chariot_fabric::transport::Credentials;
 use chariot_types::{NamespaceName, WorkerAddress};
 
 /// What a worker is told.
@@ -20,6 +21,27 @@ pub struct WorkerConfig {
     pub quotas: Vec<Quota>,
     /// The cluster that it joins; `None` for a node by itself.
     pub cluster: Option<ClusterConfig>,
+    /// How it speaks with other hosts.
+    pub security: Security,
+}
+
+/// How a worker speaks with other hosts.
+#[derive(Clone, Default, Debug)]
+pub struct Security {
+    /// Who it is and whom it believes: with these, workers speak TLS with each other and with nobody who does not.
+    pub tls: Option<Credentials>,
+    /// What is plain.
+    pub plain: Plain,
+}
+
+/// What becomes of those on other hosts who do not speak TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Plain {
+    /// Clients are let in.
+    #[default]
+    Allowed,
+    /// Nobody is, and a worker that could not speak otherwise does not start.
+    Refused,
 }
 
 /// What a namespace may hold when others want room.

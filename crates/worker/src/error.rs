@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use chariot_certificates::Unusable;
 use chariot_cluster::JoinError;
 use chariot_index::MemoryError;
 use chariot_pool::ArenaError;
@@ -69,6 +70,19 @@ pub enum WorkerError {
         /// The directory.
         path: PathBuf,
     },
+    /// A file that TLS needs cannot be used.
+    #[error(transparent)]
+    Credentials {
+        /// Which, and why.
+        #[from]
+        source: Unusable,
+    },
+    /// Other hosts could speak with the worker, and not within TLS.
+    #[error("`{address}` can be reached from other hosts, there is no certificate for TLS, and TLS is required")]
+    NoTls {
+        /// The address.
+        address: WorkerAddress,
+    },
     /// The worker is not let into its cluster.
     #[error("cannot join the cluster")]
     Join {
@@ -113,6 +127,10 @@ impl WorkerError {
             }
             Self::RunDir { .. } => Some("name a directory that can be written with CHARIOT_RUN_DIR".to_owned()),
             Self::Join { source } => source.hint(),
+            Self::Credentials { .. } => {
+                Some("`--tls_ca`, `--tls_cert` and `--tls_key` name PEM files: the authority's certificate, this worker's, and its key".to_owned())
+            }
+            Self::NoTls { .. } => Some("name the files with `--tls_ca`, `--tls_cert` and `--tls_key`, or listen on 127.0.0.1".to_owned()),
             Self::Arena { .. } | Self::Index { .. } | Self::System { .. } => None,
         }
     }

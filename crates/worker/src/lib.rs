@@ -22,7 +22,8 @@ mod touch;
 mod waiters;
 mod worker;
 
-pub use config::{Quota, WorkerConfig, default_shared_memory};
+pub use chariot_fabric::transport::Credentials;
+pub use config::{Plain, Quota, Security, WorkerConfig, default_shared_memory};
 pub use error::WorkerError;
 pub use place::{Place, default_run_dir};
 pub use worker::Worker;

@@ -4,12 +4,13 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chariot_wire::{HEADER_LEN, Header, PeerMessage};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::Plain;
 use crate::session::{Session, Stream};
 use crate::shared::Shared;
 
@@ -66,22 +67,50 @@ impl Accepting {
 
 /// Serves a client; or hands another worker, which comes through the same door, to those who deal with workers.
 async fn admit(shared: Arc<Shared>, stream: Stream) {
-    match (stream, shared.node()) {
-        (Stream::Tcp(stream), Some(node)) if is_worker(&stream).await => match stream.into_std() {
-            Ok(stream) => node.accept(stream),
-            Err(error) => tracing::warn!(%error, "cannot hand over a connection from a worker"),
+    let Stream::Tcp(stream) = stream else { return Session::serve(shared, stream).await };
+    let handed_over = match (who_is(&stream).await, shared.node(), shared.tls()) {
+        (Who::Worker, Some(_), Some(_)) => Err(io::Error::other("it does not speak TLS")),
+        (Who::Worker, Some(node), None) => stream.into_std().and_then(|stream| node.accept(stream)),
+        (Who::SpeaksTls, Some(node), Some(tls)) => match stream.into_std() {
+            Ok(stream) => node.accept_within_tls(tls.clone(), stream).await,
+            Err(error) => Err(error),
         },
-        (stream, _) => Session::serve(shared, stream).await,
+        _ if is_refused(&shared, &stream) => Err(io::Error::other("it is on another host, and TLS is required")),
+        _ => return Session::serve(shared, Stream::Tcp(stream)).await,
+    };
+    if let Err(error) = handed_over
+        && let Some(others) = shared.turned_away.is_due(Instant::now())
+    {
+        tracing::warn!(%error, others, "turned a connection away");
     }
 }
 
-/// Whether another worker is at the other end: its first frame says so. Who says nothing is for the session to end.
-async fn is_worker(stream: &TcpStream) -> bool {
+/// Who is at the other end.
+enum Who {
+    Worker,
+    SpeaksTls,
+    /// A client, or nobody that one knows.
+    Other,
+}
+
+/// How TLS begins: a handshake, of a version that says nothing. No first frame does, it would have 65 KiB of body.
+const HANDSHAKE: &[u8] = &[22, 3, 1];
+
+/// The first frame says who it is. Who says nothing is for the session to end.
+async fn who_is(stream: &TcpStream) -> Who {
     let mut head = [0; HEADER_LEN];
     match tokio::time::timeout(HELLO_PATIENCE, stream.peek(&mut head)).await {
-        Ok(Ok(HEADER_LEN)) => Header::decode(&head).is_ok_and(|header| PeerMessage::is_kind(header.kind)),
-        _ => false,
+        Ok(Ok(_)) if head.starts_with(HANDSHAKE) => Who::SpeaksTls,
+        Ok(Ok(HEADER_LEN)) if Header::decode(&head).is_ok_and(|header| PeerMessage::is_kind(header.kind)) => {
+            Who::Worker
+        }
+        _ => Who::Other,
     }
+}
+
+/// Whether TLS is required of a client there.
+fn is_refused(shared: &Shared, stream: &TcpStream) -> bool {
+    shared.plain == Plain::Refused && !stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 /// Lets clients in through `door` until the worker ends.

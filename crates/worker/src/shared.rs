@@ -9,16 +9,17 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use chariot_cluster::Observer;
+use chariot_fabric::transport::TlsTransport;
 use chariot_index::Index;
 use chariot_pool::{Arena, Event, OwnerId, Pool};
 use chariot_types::{Member, NamespaceName, RunId, WorkerAddress};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
-use crate::Quota;
 use crate::node::{Change, Node};
 use crate::seldom::Seldom;
 use crate::waiters::Waiters;
+use crate::{Plain, Quota};
 
 /// What all sessions of a worker have in common.
 pub(crate) struct Shared {
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) touched: AtomicU64,
     pub(crate) misuses: AtomicU64,
     pub(crate) shown_out: Seldom,
+    pub(crate) turned_away: Seldom,
     pub(crate) room_freed: Notify,
     /// Turns true when the worker ends.
     pub(crate) ending: watch::Sender<bool>,
@@ -47,6 +49,9 @@ pub(crate) struct Shared {
     node: OnceLock<Weak<Node>>,
     /// What keeps it there, if that is etcd.
     etcd: OnceLock<Observer>,
+    /// What workers speak with each other, if not plain TCP.
+    tls: Option<TlsTransport>,
+    pub(crate) plain: Plain,
 }
 
 /// What the lock guards.
@@ -90,13 +95,26 @@ impl Shared {
             touched: AtomicU64::new(0),
             misuses: AtomicU64::new(0),
             shown_out: Seldom::default(),
+            turned_away: Seldom::default(),
             room_freed: Notify::new(),
             ending: watch::Sender::new(false),
             state: Mutex::new(State { pool, waiters: Waiters::default(), sessions: HashMap::new() }),
             next_session: AtomicU64::new(1),
             node: OnceLock::new(),
             etcd: OnceLock::new(),
+            tls: None,
+            plain: Plain::Allowed,
         })
+    }
+
+    /// The same, speaking with other hosts like this.
+    pub(crate) fn secured(self, tls: Option<TlsTransport>, plain: Plain) -> Self {
+        Self { tls, plain, ..self }
+    }
+
+    /// What workers speak with each other, if not plain TCP.
+    pub(crate) fn tls(&self) -> Option<&TlsTransport> {
+        self.tls.as_ref()
     }
 
     /// Namespaces have these quotas, before anything is put.

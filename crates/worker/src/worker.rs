@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use chariot_fabric::transport::TlsTransport;
 use chariot_index::Index;
 use chariot_pool::Arena;
 use chariot_types::Member;
@@ -18,7 +19,7 @@ use crate::place::Place;
 use crate::rest::rest;
 use crate::shared::Shared;
 use crate::touch::Toucher;
-use crate::{WorkerConfig, WorkerError};
+use crate::{Plain, Security, WorkerConfig, WorkerError};
 
 /// A running data worker. Dropped or stopped, it ends: every client's connection is closed, the memory goes with the
 /// last client that has it mapped, and no file stays behind.
@@ -52,6 +53,7 @@ impl Worker {
         join: impl FnOnce(&Arc<Shared>) -> Result<Option<Clustered>, WorkerError>,
     ) -> Result<Self, WorkerError> {
         check_quotas(&config)?;
+        let tls = config.security.tls.as_ref().map(TlsTransport::new).transpose()?;
         let place = Place::of(&config.address, &config.run_dir).take()?;
         let tcp = bind(&config)?;
         let arena = Arena::create(config.shared_memory)?;
@@ -59,8 +61,8 @@ impl Worker {
         let socket = place.socket();
         let run_dir_error = |source| WorkerError::RunDir { path: socket.clone(), source };
         let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
-        let shared =
-            Arc::new(Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?);
+        let shared = Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?;
+        let shared = Arc::new(shared.secured(tls, config.security.plain));
         shared.set_quotas(&config.quotas);
         let clustered = join(&shared)?;
         let serving = vec![
@@ -116,10 +118,19 @@ fn bind(config: &WorkerConfig) -> Result<TcpListener, WorkerError> {
         io::ErrorKind::AddrInUse => WorkerError::PortTaken { address: address() },
         _ => listen_error(source),
     })?;
-    if resolved.iter().any(|resolved| !resolved.ip().is_loopback()) {
-        tracing::warn!(address = %config.address, "anyone who can reach this address can read and put blocks");
+    let Security { tls, plain } = &config.security;
+    match plain {
+        _ if resolved.iter().all(|resolved| resolved.ip().is_loopback()) => Ok(listener),
+        Plain::Refused if tls.is_none() => Err(WorkerError::NoTls { address: address() }),
+        Plain::Refused => Ok(listener),
+        Plain::Allowed => {
+            tracing::warn!(
+                address = %config.address,
+                "anyone who can reach this address can read and put blocks: `--require_tls` keeps others out"
+            );
+            Ok(listener)
+        }
     }
-    Ok(listener)
 }
 
 fn serve(name: &str, shared: Arc<Shared>, door: Door) -> Result<JoinHandle<()>, WorkerError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Client, Reserve, Room, Transport, Wait};
 use chariot_types::{Key, Member};
-use chariot_worker::{Worker, WorkerConfig};
+use chariot_worker::{Security, Worker, WorkerConfig};
 use support::{SOON, bytes, eventually, free_address, key, options, put};
 use tokio::sync::watch;
 
@@ -35,6 +35,7 @@ impl Cluster {
                     log_dir: dir.path().to_owned(),
                     quotas: Vec::new(),
                     cluster: None,
+                    security: Security::default(),
                 };
                 Some(Worker::start_among(config, "test", members.subscribe()).unwrap())
             })

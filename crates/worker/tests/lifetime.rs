@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chariot_client::{Client, ClientError, ConnectOptions, Progress, Reserve, Room, Transport, Wait};
 use chariot_types::Extent;
 use chariot_wire::{FrameWriter, HEADER_LEN, Hello, InlineRecord, PROTOCOL_VERSION, PutRecord, Request, SlotReadable};
-use chariot_worker::{Place, Worker, WorkerConfig, WorkerError};
+use chariot_worker::{Place, Security, Worker, WorkerConfig, WorkerError};
 use proptest::prelude::*;
 use support::{SOON, TestWorker, bytes, eventually, key, options, put};
 use zerocopy::little_endian::U64;
@@ -108,6 +108,7 @@ fn a_second_worker_at_the_address_is_refused_and_the_first_lives_on() {
         log_dir: worker.dir.path().to_owned(),
         quotas: Vec::new(),
         cluster: None,
+        security: Security::default(),
     };
     let error = Worker::start(config.clone()).err().unwrap();
     assert!(matches!(error, WorkerError::AlreadyRunning { pid: Some(_), .. }), "{error}");
@@ -128,6 +129,7 @@ fn a_worker_that_cannot_start_says_why_and_leaves_nothing() {
             log_dir: dir.path().to_owned(),
             quotas: Vec::new(),
             cluster: None,
+            security: Security::default(),
         })
         .err()
         .unwrap()

@@ -6,6 +6,7 @@
 
 mod memory;
 mod tcp;
+mod tls;
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use chariot_types::WorkerAddress;
 
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use tcp::{TcpTransport, adopt};
+pub use tls::{Credentials, TlsTransport};
 
 /// Something that a link is doing.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;

@@ -27,27 +27,35 @@ pub struct TcpTransport;
 
 impl Transport for TcpTransport {
     fn dial<'a>(&'a self, to: &'a WorkerAddress) -> Doing<'a, Link> {
-        Box::pin(async move {
-            let dialled = timeout(DIAL_PATIENCE, TcpStream::connect((to.host(), to.port()))).await;
-            link(dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
-        })
+        Box::pin(async move { Ok(link(dial(to).await?)) })
     }
+}
+
+/// Connects to a worker.
+pub(super) async fn dial(to: &WorkerAddress) -> io::Result<TcpStream> {
+    let dialled = timeout(DIAL_PATIENCE, TcpStream::connect((to.host(), to.port()))).await;
+    prepare(dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
 }
 
 /// Makes a link of a connection that was accepted. To be called in the runtime that will drive it.
 pub fn adopt(stream: StdTcpStream) -> io::Result<Link> {
     stream.set_nonblocking(true)?;
-    link(TcpStream::from_std(stream)?)
+    Ok(link(prepare(TcpStream::from_std(stream)?)?))
 }
 
-fn link(stream: TcpStream) -> io::Result<Link> {
+/// Sets what holds for all connections between workers.
+pub(super) fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     let socket = SockRef::from(&stream);
     socket.set_tcp_nodelay(true)?;
     // A host that is gone without a word is found out even while nothing is sent.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PATIENCE).with_interval(Duration::from_secs(1)))?;
     socket.set_tcp_user_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn link(stream: TcpStream) -> Link {
     let stream = Arc::new(stream);
-    Ok(Link { sender: Box::new(TcpSender(stream.clone())), receiver: Box::new(TcpReceiver(stream)) })
+    Link { sender: Box::new(TcpSender(stream.clone())), receiver: Box::new(TcpReceiver(stream)) }
 }
 
 struct TcpSender(Arc<TcpStream>);

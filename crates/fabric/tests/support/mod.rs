@@ -1,10 +1,11 @@
-//! Workers that serve and keep blocks in memory, on both kinds of network.
+//! Workers that serve and keep blocks in memory, on all kinds of network.
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)] // each test file uses a part
 
 pub mod block;
 pub mod host;
 pub mod net;
+pub mod papers;
 pub mod raw;
 
 use std::time::Duration;
@@ -47,13 +48,17 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(waited.await.is_ok(), "never came to pass: {what}");
 }
 
-/// Each test on both networks; the one in memory has a clock that runs ahead when all wait.
+/// Each test on all networks; the one in memory has a clock that runs ahead when all wait.
 #[macro_export]
-macro_rules! over_both_transports {
+macro_rules! over_all_transports {
     ($($name:ident)*) => {
         mod over_tcp {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() { super::$name(super::support::net::Net::tcp()).await; })*
+        }
+        mod within_tls {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(super::support::net::Net::tls()).await; })*
         }
         mod in_memory {
             $(#[tokio::test(start_paused = true)]

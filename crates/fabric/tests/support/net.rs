@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chariot_fabric::transport::{Link, MemoryNetwork, TcpTransport, Transport, adopt};
+use chariot_fabric::transport::{Link, MemoryNetwork, TcpTransport, TlsTransport, Transport, adopt};
 use chariot_fabric::{Fabric, Identity};
 use chariot_types::{Member, RunId, WorkerAddress};
 use tokio::net::TcpListener;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::host::{Heard, TestHost};
+use super::papers::Authority;
 use super::run;
 
 pub const CLUSTER: &str = "tests";
@@ -20,12 +21,17 @@ pub const CLUSTER: &str = "tests";
 /// A network.
 pub enum Net {
     Tcp,
+    Tls(TlsTransport),
     Memory(MemoryNetwork),
 }
 
 impl Net {
     pub fn tcp() -> Self {
         Self::Tcp
+    }
+
+    pub fn tls() -> Self {
+        Self::Tls(Authority::new().transport(&["127.0.0.1"]))
     }
 
     pub fn memory(seed: u64) -> Self {
@@ -35,6 +41,7 @@ impl Net {
     pub fn transport(&self, from: &WorkerAddress) -> Arc<dyn Transport> {
         match self {
             Self::Tcp => Arc::new(TcpTransport),
+            Self::Tls(transport) => Arc::new(transport.clone()),
             Self::Memory(network) => Arc::new(network.transport(from)),
         }
     }
@@ -49,7 +56,9 @@ impl Net {
     /// A place where nobody listens yet.
     pub fn place(&self, number: u8) -> WorkerAddress {
         match self {
-            Self::Tcp => std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string(),
+            Self::Tcp | Self::Tls(_) => {
+                std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+            }
             Self::Memory(_) => format!("worker{number}:1"),
         }
         .parse()
@@ -59,15 +68,21 @@ impl Net {
     /// Listens at a place: the links that others dial come out, until the task is aborted.
     pub async fn listen(&self, at: &WorkerAddress) -> (mpsc::UnboundedReceiver<Link>, JoinHandle<()>) {
         match self {
-            Self::Tcp => {
+            Self::Tcp | Self::Tls(_) => {
+                let tls = if let Self::Tls(transport) = self { Some(transport.clone()) } else { None };
                 let listener = TcpListener::bind((at.host(), at.port())).await.unwrap();
                 let (door, links) = mpsc::unbounded_channel();
                 let accepting = tokio::spawn(async move {
                     while let Ok((stream, _)) = listener.accept().await {
-                        let link = adopt(stream.into_std().unwrap()).unwrap();
-                        if door.send(link).is_err() {
-                            return;
-                        }
+                        let stream = stream.into_std().unwrap();
+                        let Some(tls) = tls.clone() else {
+                            if door.send(adopt(stream).unwrap()).is_err() {
+                                return;
+                            }
+                            continue;
+                        };
+                        let door = door.clone();
+                        tokio::spawn(async move { tls.adopt(stream).await.map(|link| door.send(link)) });
                     }
                 });
                 (links, accepting)

@@ -21,10 +21,11 @@ mod simulation;
 mod tend;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Weak};
 
 use chariot_directory::{Directory, Enrolment, Limits, Ticket};
-use chariot_fabric::transport::{Link, Transport};
+use chariot_fabric::transport::{Link, TlsTransport, Transport};
 use chariot_fabric::{Asker, Away, Fabric, Host, Identity, PullEnd, Pulling};
 use chariot_types::{Key, Member, RunId, WorkerAddress};
 use chariot_wire::{ClusterStatus, MemberStatus};
@@ -235,12 +236,17 @@ impl Node {
     }
 
     /// Takes over a connection from another worker.
-    pub(crate) fn accept(&self, stream: std::net::TcpStream) {
+    pub(crate) fn accept(&self, stream: std::net::TcpStream) -> io::Result<()> {
         let _runtime = self.runtime.enter();
-        match chariot_fabric::transport::adopt(stream) {
-            Ok(link) => self.accept_link(link),
-            Err(error) => tracing::warn!(%error, "cannot take over a connection from a worker"),
-        }
+        self.accept_link(chariot_fabric::transport::adopt(stream)?);
+        Ok(())
+    }
+
+    /// Takes over a connection from another worker when that has shown who it is.
+    pub(crate) async fn accept_within_tls(&self, tls: TlsTransport, stream: std::net::TcpStream) -> io::Result<()> {
+        let shown = self.runtime.spawn(async move { tls.adopt(stream).await }).await;
+        self.accept_link(shown.map_err(io::Error::other)??);
+        Ok(())
     }
 
     /// Takes over a link from another worker.

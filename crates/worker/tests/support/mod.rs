@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Client, ConnectOptions, Put, Room, Transport};
 use chariot_types::{Key, NamespaceName, WorkerAddress};
-use chariot_worker::{Quota, Worker, WorkerConfig};
+use chariot_worker::{Quota, Security, Worker, WorkerConfig};
 
 /// Long enough for anything that happens at all, on a machine that is busy with other things.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -41,6 +41,7 @@ impl TestWorker {
             log_dir: self.dir.path().to_owned(),
             quotas: self.quotas.clone(),
             cluster: None,
+            security: Security::default(),
         };
         self.worker = Some(Worker::start(config).unwrap());
     }
