@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from conftest import FreshPrompt
-from deployment import BLOCK_TOKENS, MAX_BATCHED_TOKENS, Deployment, assert_carried, start_pair
+from deployment import (
+    BLOCK_TOKENS,
+    ENGINE_FLAGS,
+    MAX_BATCHED_TOKENS,
+    Deployment,
+    answer,
+    assert_carried,
+    start_pair,
+)
+from tools.services.ports import free_ports
 from tools.services.service import Service
+from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
 from tools.session import session_members
 
 RANKS = 2
@@ -52,6 +62,30 @@ def test_a_prompt_is_carried(pair: Deployment, fresh_prompt: FreshPrompt, tokens
 
 def test_prompts_at_once_are_carried(pair: Deployment, fresh_prompt: FreshPrompt) -> None:
     assert_carried(pair, [fresh_prompt(tokens) for tokens in (40, 200, 500)])
+
+
+def test_another_number_of_ranks_computes_what_it_cannot_read(
+    pair: Deployment, fresh_prompt: FreshPrompt, logs: Path
+) -> None:
+    """Ranks of two hold other heads than one alone: their shards have other keys."""
+    [port] = free_ports(1)
+    options = VllmOptions(
+        port=port,
+        kv_transfer=chariot_transfer("kv_consumer"),
+        arguments=ENGINE_FLAGS,
+        environment={"DS_WORKER_ADDR": pair.worker.address},
+    )
+    single = start_vllm("tensor-parallel-single", options, logs)
+    try:
+        single.wait_healthy()
+        for tokens in (100, 500):
+            prompt = fresh_prompt(tokens)
+            expected = answer(pair.prefill.url, pair.prefill, [prompt]).tokens
+            alone = answer(single.url, single, [prompt])
+            assert alone.tokens == expected
+            assert alone.computed.prompt_tokens == tokens
+    finally:
+        single.stop()
 
 
 def test_every_rank_has_a_connection_of_its_own(pair: Deployment) -> None:

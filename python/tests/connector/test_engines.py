@@ -167,6 +167,19 @@ def test_two_engines_of_other_model_versions_share_nothing(engine: MakeEngine) -
     assert new.computed["new"] == 80
 
 
+@pytest.mark.parametrize("other", [{"ranks": 2}, {"block_size": 32}, {"groups": (Group(layers=2),)}], ids=str)
+def test_engines_of_another_shape_share_nothing(engine: MakeEngine, other: dict[str, Any]) -> None:
+    for writer, reader in (({}, other), (other, {})):
+        seed = len(writer)
+        saving, looking = engine(**writer), engine(**reader)
+        saving.add("saved", tokens(80, seed), outputs=30)
+        saving.run()
+        looking.add("looked for", tokens(80, seed), outputs=30)
+        looking.run()
+        assert looking.computed["looked for"] == 80
+        assert "loaded_blocks" not in looking.stats
+
+
 def test_after_a_reset_nothing_older_is_loaded(engine: MakeEngine) -> None:
     one, other = engine(), engine()
     one.add("stale", tokens(80))
