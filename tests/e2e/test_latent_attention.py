@@ -39,6 +39,16 @@ def test_a_prompt_is_carried(latent: Deployment, fresh_prompt: FreshPrompt, bloc
     assert list(carried.tokens[0][: len(others)]) == others
 
 
+def test_a_prompt_that_only_begins_as_a_saved_one_is_computed(latent: Deployment, fresh_prompt: FreshPrompt) -> None:
+    """vLLM would compute the rest as if nothing were before it."""
+    prefix = fresh_prompt(20 * BLOCK_TOKENS)
+    at_once(latent.prefill.url, [prefix], output_tokens=1)
+    prompt = prefix + fresh_prompt(70)
+    alone = answer(latent.decode.url, latent.decode, [prompt])
+    assert alone.computed.prompt_tokens == len(prompt)
+    assert alone.tokens == latent.expected([prompt])
+
+
 def test_a_prompt_that_ends_within_a_block_is_loaded_whole(latent: Deployment, fresh_prompt: FreshPrompt) -> None:
     prompts = [fresh_prompt(length) for length in (2, 17, 333)]
     assert latent.through_proxy(prompts).computed.prompt_tokens == len(prompts)

@@ -123,6 +123,15 @@ def attention_backend(vllm_config: Any, layer_name: str) -> str:
     return str(backend.get_name()) if backend is not None else ""
 
 
+def computes_behind_a_prefix(vllm_config: Any) -> bool:
+    """Whether the engine computes more than one token of a prompt whose beginning was loaded.
+
+    Latent attention on a CPU does not: vLLM turns off chunked prefill for it, and would pass over what was loaded.
+    """
+    is_latent = getattr(vllm_config.model_config, "use_mla", False)
+    return not is_latent or bool(vllm_config.scheduler_config.enable_chunked_prefill)
+
+
 def preempted_requests(output: Any) -> Iterable[str]:
     """The requests whose blocks were taken from them since the step before."""
     return getattr(output, "preempted_req_ids", None) or ()

@@ -72,6 +72,7 @@ class Scheduler:
         self._groups = groups
         self._saves = transfer.is_kv_producer
         self._loads = transfer.is_kv_consumer and (len(groups) == 1 or compat.REPORTS_FAILED_REQUESTS)
+        self._loads_parts = compat.computes_behind_a_prefix(vllm_config)
         self._resumes = self._saves and self._loads
         self._resets = 0
         self._namespaces = self._make_namespaces()
@@ -144,6 +145,8 @@ class Scheduler:
             self._worker_is_missed = False
         if search.awaited is not None:
             self._note_awaited(has_come=not search.gave_up)
+        if not self._loads_parts and hit < request.num_tokens - 1:
+            return 0, False
         found = hit - num_computed_tokens
         return (found, True) if found > 0 else (0, False)
 
