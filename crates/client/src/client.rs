@@ -182,10 +182,13 @@ impl Client {
         let records =
             blocks.iter().map(|put| InlineRecord::new(put.key, put.parent, put.bytes.len() as u64, put.time_to_live));
         let Payload::Mapped(local) = &connection.payload else {
-            let (records, wait): (Vec<_>, _) = (records.collect(), room.left());
+            let records: Vec<_> = records.collect();
             let parts: Vec<_> = blocks.iter().map(|put| put.bytes).collect();
-            let request = Request::PutInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
-            return connection.call("put", &request, &parts, wait, done).map(drop).map_err(with_size(&parts));
+            let put = room.wait_inline(|wait| {
+                let request = Request::PutInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
+                connection.call("put", &request, &parts, wait, done)
+            });
+            return put.map(drop).map_err(with_size(&parts));
         };
         let extents = connection.take_room(&rooms(blocks.iter().map(|put| put.bytes.len() as u64))?, room)?;
         let mut pieces = Vec::with_capacity(blocks.len());
@@ -210,9 +213,10 @@ impl Client {
             let lens: Vec<usize> = blocks.iter().map(len).collect::<Result<_, _>>()?;
             let records: Vec<_> =
                 blocks.iter().zip(&slots).map(|(block, slot)| CreateInlineRecord::new(*slot, record(block))).collect();
-            let wait = room.left();
-            let request = Request::CreateInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
-            connection.call("reserve", &request, &[], wait, done)?;
+            room.wait_inline(|wait| {
+                let request = Request::CreateInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
+                connection.call("reserve", &request, &[], wait, done)
+            })?;
             let growing = blocks.iter().zip(slots).zip(lens);
             return Ok(growing
                 .map(|((block, slot), len)| GrowingBlock::inline(connection.clone(), block.key, slot, len))

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ClientError;
+
 use chariot_types::NamespaceName;
 
 /// How a client reaches its worker.
@@ -68,7 +70,26 @@ impl Wait {
     }
 }
 
+/// For so long a request over TCP waits at the worker, which listens to nothing else of this client meanwhile.
+const HELD_UP: Duration = Duration::from_millis(10);
+
+/// Before it asks again, at first and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+
 impl Room {
+    /// Asks over TCP, a little at a time: what this client says meanwhile may be what makes the room.
+    pub(crate) fn wait_inline<T>(self, ask: impl Fn(Duration) -> Result<T, ClientError>) -> Result<T, ClientError> {
+        let [mut pause, longest] = PAUSES;
+        loop {
+            let left = self.left();
+            match ask(left.min(HELD_UP)) {
+                Err(ClientError::NoRoom { .. }) if left > HELD_UP => std::thread::sleep(pause.min(self.left())),
+                answer => return answer,
+            }
+            pause = (pause * 2).min(longest);
+        }
+    }
+
     pub(crate) fn left(self) -> Duration {
         match self {
             Self::Now => Duration::ZERO,

@@ -37,6 +37,7 @@ over_both_transports! {
     time_to_live_ends_a_block
     what_a_client_held_is_taken_back_when_it_goes
     many_threads_share_a_client
+    what_was_put_is_there_when_its_client_has_gone
 }
 
 fn what_is_put_is_got(transport: Transport) {
@@ -384,6 +385,21 @@ fn one_namespace_does_not_push_out_another(transport: Transport) {
     assert!(status.sessions.iter().any(|session| session.namespace == "guarded"));
 }
 
+fn what_was_put_is_there_when_its_client_has_gone(transport: Transport) {
+    let worker = TestWorker::start(64 << 20);
+    let reader = worker.client(transport);
+    let content = bytes(1, 10_000);
+    let names: Vec<String> = (0..300).map(|number| format!("block {number}")).collect();
+    for names in names.chunks(3) {
+        let writer = worker.client(transport);
+        // It goes with answers that it has not read, or that it is not there to be sent any more.
+        (0..20).for_each(|_| drop(writer.start_get(&[key("nothing")], Wait::Until(Instant::now() + SOON)).unwrap()));
+        names.iter().for_each(|name| put(&writer, name, &content));
+    }
+    let all: Vec<_> = names.iter().map(key).collect();
+    eventually("all is found", || reader.exists(&all).unwrap().iter().all(|is_there| *is_there));
+}
+
 fn a_put_without_room_says_so_or_waits(transport: Transport) {
     let worker = TestWorker::start(8 << 20);
     let client = worker.client(transport);
@@ -405,8 +421,12 @@ fn a_put_without_room_says_so_or_waits(transport: Transport) {
     let soon = Room::Until(Instant::now() + Duration::from_millis(20));
     let one = [Put { key: key("late"), parent: None, bytes: &content, time_to_live: None }];
     assert!(matches!(client.put(&one, soon), Err(ClientError::NoRoom { .. })));
+    // Room that the same client makes while it waits for it; or before, should this thread be late: both must do.
+    let last = growing.pop();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| client.put(&one, Room::Until(Instant::now() + SOON)));
+        std::thread::sleep(Duration::from_millis(30));
+        drop(last);
         growing.clear();
         waiting.join().unwrap().unwrap();
     });

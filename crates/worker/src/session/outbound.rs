@@ -28,6 +28,8 @@ pub(super) struct Outbound {
     frames: Vec<u8>,
     // Runs of `frames`, each up to an end and followed by bytes of the arena; what is left of `frames` comes last.
     blocks: VecDeque<(usize, BlockBytes)>,
+    /// The client takes nothing more. What it has said before it went is still to be done.
+    is_unheard: bool,
 }
 
 /// Bytes of a block to send.
@@ -51,8 +53,21 @@ impl Outbound {
         self.blocks.extend(blocks.into_iter().map(|block| (end, block)));
     }
 
-    /// Sends all.
+    /// Sends all, unless the client has gone: that is for whoever reads to find out, after all that it has said.
     pub(super) async fn flush(&mut self, stream: &Stream, shared: &Shared, owner: OwnerId) -> Result<(), End> {
+        if !self.is_unheard {
+            match self.send(stream, shared, owner).await {
+                Err(End::Io { .. }) => self.is_unheard = true,
+                sent => return sent,
+            }
+        }
+        self.frames.clear();
+        // What is pinned for these goes with the session.
+        self.blocks.clear();
+        Ok(())
+    }
+
+    async fn send(&mut self, stream: &Stream, shared: &Shared, owner: OwnerId) -> Result<(), End> {
         let mut sent = 0;
         while let Some((end, block)) = self.blocks.pop_front() {
             write_all(stream, &self.frames[sent..end]).await?;
