@@ -50,6 +50,7 @@ class Worker:
         self._settings = settings
         self._groups = kv_cache_config.kv_cache_groups
         self._blocks = kv_cache_config.num_blocks
+        self._loads_parts = compat.computes_behind_a_prefix(vllm_config)
         self._layers = {
             name: (group, layer)
             for group, spec in enumerate(self._groups)
@@ -196,6 +197,8 @@ class Worker:
                 load.failed = load.batch.arrived(report.failed)
             except Exception as error:
                 self._complain("arrive", "a load could not reach its pages: %s", error)
+                load.failed = [(block.group, block.block) for block in load.blocks]
+            if load.failed and not self._loads_parts:
                 load.failed = [(block.group, block.block) for block in load.blocks]
         for request_id, load in list(self._loads.items()):
             if load.report is not None and load.batch.is_done():

@@ -218,19 +218,35 @@ def test_a_block_that_went_before_it_was_loaded_is_computed(
     engine: MakeEngine, layout: dict[str, Any], own_worker: Worker
 ) -> None:
     prefill, decode = engine("kv_producer", **layout), engine("kv_consumer", **layout)
+    bereave(prefill, decode, own_worker, lambda keys: keys)
+    assert decode.computed["bereft"] == 300
+    assert decode.stats["failed_blocks"] > 0
+
+
+def test_a_block_that_went_spoils_the_prompt_where_vllm_would_pass_over_what_is_before_it(
+    engine: MakeEngine, own_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bereave(engine("kv_producer"), usual := engine("kv_consumer"), own_worker, lambda keys: keys[-2:])
+    assert 1 < usual.computed["bereft"] < 300
+    monkeypatch.setattr(compat, "computes_behind_a_prefix", lambda _config: False)
+    bereave(engine("kv_producer"), latent := engine("kv_consumer"), own_worker, lambda keys: keys[-2:])
+    assert latent.computed["bereft"] == 300
+
+
+def bereave(
+    prefill: PaperEngine, decode: PaperEngine, worker: Worker, gone: Callable[[list[chariot_ds.Key]], Any]
+) -> None:
+    """Has decode load what prefill has saved, of which some blocks go after the lookup and before the load."""
     prefill.add("saved", tokens(300))
     prefill.run()
     decode.add("bereft", tokens(300), outputs=5)
-    # The blocks go after the lookup and before the load.
     planned = decode.scheduler.schedule()
-    with chariot_ds.Client(own_worker.address) as client:
-        assert client.delete_many(loaded_keys(decode, planned)) > 0
+    with chariot_ds.Client(worker.address) as client:
+        assert client.delete_many(gone(loaded_keys(decode, planned))) > 0
     decode._update_tables(planned)
     results = [decode._run_rank(rank, planned.kv_connector_metadata, planned) for rank in decode.ranks]
     decode.scheduler.update_from_output(planned, decode.aggregator.aggregate(results))
     decode.run()
-    assert decode.computed["bereft"] == 300
-    assert decode.stats["failed_blocks"] > 0
 
 
 def loaded_keys(each: PaperEngine, planned: Any) -> list[chariot_ds.Key]:
