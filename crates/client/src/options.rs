@@ -46,7 +46,7 @@ pub enum Transport {
 /// What a put does when the pool is full of blocks that cannot be evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Room {
-    /// Fails at once with [`ClientError::NoRoom`](crate::ClientError::NoRoom).
+    /// Fails at once with [`ClientError::NoRoom`].
     Now,
     /// Waits for room until then.
     Until(Instant),
