@@ -85,7 +85,8 @@ fn a_growing_block_of_a_client_that_goes_is_lost() {
     growing.into_iter().for_each(std::mem::forget);
     let waiting = std::thread::spawn(move || block.wait_beyond(0, Instant::now() + SOON));
     let sessions = || reader.status().unwrap().sessions.len();
-    assert_eq!(sessions(), 2);
+    // The connections over which they asked the way are gone soon.
+    eventually("two are connected", || sessions() == 2);
     drop(writer);
     // The forgotten block still holds the connection, so end the worker's side of it by ending the worker.
     drop(worker);

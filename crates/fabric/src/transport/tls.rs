@@ -142,7 +142,13 @@ impl<S: AsyncRead + AsyncWrite + Send> Sender for TlsSender<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send> Receiver for TlsReceiver<S> {
     fn receive<'a>(&'a mut self, into: &'a mut [u8]) -> Doing<'a, usize> {
-        Box::pin(self.read.read(into))
+        Box::pin(async move {
+            match self.read.read(into).await {
+                // It ended without the farewell of TLS. That it ended too soon, whoever reads frames sees by itself.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                received => received,
+            }
+        })
     }
 }
 
