@@ -24,6 +24,31 @@ class NamespaceStatus(TypedDict):
     quota_bytes: int | None
 
 
+class SpillStatus(TypedDict):
+    """A worker's part on a local disk."""
+
+    file: str
+    engine: str
+    takes_more: bool
+    capacity_bytes: int
+    blocks: int
+    bytes: int
+    coming: int
+    stored: int
+    stored_bytes: int
+    kept: int
+    dropped: int
+    hits: int
+    hit_bytes: int
+    misses: int
+    corrupt: int
+    late: int
+    read_errors: int
+    write_errors: int
+    reclaimed: int
+    removed: int
+
+
 class MemberStatus(TypedDict):
     """One worker of a cluster."""
 
@@ -83,3 +108,4 @@ class Status(TypedDict):
     sessions: list[SessionStatus]
     log_dir: str
     cluster: ClusterStatus | None
+    spill: SpillStatus | None

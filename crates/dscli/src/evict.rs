@@ -12,7 +12,8 @@ use crate::{Failure, report};
 /// Make a worker let go of blocks: some, a namespace's, all, or as many as it takes
 ///
 /// Nothing that runs breaks: who reads a block reads on, and what is not found is computed again. Blocks that are being
-/// read or written stay, unless they are named. In a cluster, other workers keep what they hold.
+/// read or written stay, unless they are named. In a cluster, other workers keep what they hold; and what is on the worker's
+/// disk (`dscli start --spill_directory`) stays there, and comes back from there when it is asked for.
 #[derive(Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct RunEvict {

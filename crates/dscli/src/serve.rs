@@ -12,6 +12,7 @@ use crate::daemon::{Starter, Word};
 use crate::ending::Ending;
 use crate::etcd::EtcdOptions;
 use crate::log::{self, Rotation};
+use crate::spill::SpillOptions;
 use crate::start::parse_quota;
 use crate::tls::TlsOptions;
 
@@ -33,20 +34,25 @@ pub(crate) struct Serve {
     #[arg(long, value_parser = parse_quota)]
     namespace_quota_mb: Vec<Quota>,
     #[command(flatten)]
+    spill: SpillOptions,
+    #[command(flatten)]
     etcd: EtcdOptions,
     #[command(flatten)]
     tls: TlsOptions,
 }
 
 impl Serve {
-    /// The arguments that read back as `config`, with its cluster as `etcd` and its security as `tls`, and `log_level`.
+    /// The arguments that read back as `config`, with its disk as `spill`, its cluster as `etcd` and its security as `tls`, and
+    /// `log_level`.
     pub(crate) fn arguments(
         config: &WorkerConfig,
+        spill: &SpillOptions,
         etcd: &EtcdOptions,
         tls: &TlsOptions,
         log_level: &str,
     ) -> Vec<std::ffi::OsString> {
-        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, cluster: _, security: _ } = config;
+        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, cluster: _, security: _, spill: _ } =
+            config;
         let mut arguments = vec![
             "serve".into(),
             format!("--worker_address={address}").into(),
@@ -63,6 +69,7 @@ impl Serve {
                 .iter()
                 .map(|Quota { namespace, bytes }| format!("--namespace_quota_mb={namespace}={}", bytes >> 20).into()),
         );
+        arguments.extend(spill.arguments());
         arguments.extend(etcd.arguments());
         arguments.extend(tls.arguments());
         arguments
@@ -86,6 +93,7 @@ impl Serve {
             quotas: self.namespace_quota_mb,
             cluster,
             security: self.tls.security(),
+            spill: self.spill.config(),
         };
         let worker = match ServingWorker::start(config) {
             Ok(worker) => worker,

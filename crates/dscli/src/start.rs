@@ -15,6 +15,7 @@ use crate::etcd::EtcdOptions;
 use crate::log::Rotation;
 use crate::options::At;
 use crate::serve::{Serve, ServingWorker};
+use crate::spill::SpillOptions;
 use crate::tls::TlsOptions;
 use crate::{Failure, log, report};
 
@@ -44,12 +45,15 @@ pub(crate) struct Start {
     log_dir: Option<PathBuf>,
     #[command(flatten)]
     level: log::Level,
-    /// Seconds within which the worker must serve [default: 10, and in a cluster those of the lease and 5 more]
+    /// Seconds within which the worker must serve [default: 10; 50 more with a spill file, and in a cluster those of
+    /// the lease and 5 more]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: Option<u64>,
     /// Stay in the foreground, and log to standard error unless --log_dir is given: for containers and systemd
     #[arg(long)]
     foreground: bool,
+    #[command(flatten)]
+    spill: SpillOptions,
     #[command(flatten)]
     etcd: EtcdOptions,
     #[command(flatten)]
@@ -63,6 +67,7 @@ const EXAMPLES: &str = "\
 Examples:
   dscli start -w --worker_address \"127.0.0.1:31501\"
   dscli start -w --worker_address=0.0.0.0:31501 --shared_memory_size_mb=65536 --log_dir /var/log/chariot
+  dscli start -w --spill_directory /mnt/nvme0/chariot --spill_size_limit 500GiB
   dscli start -w --foreground
   dscli start -w --namespace_quota_mb Qwen/Qwen2.5-7B-Instruct=16384 --namespace_quota_mb llama=8192
   dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379,10.0.0.2:2379
@@ -84,18 +89,16 @@ impl Start {
 
     /// Starts a daemon.
     fn start(&self, task: &str) -> Result<(), Failure> {
-        let patience = self.timeout.map_or(PATIENCE + self.etcd.patience(), Duration::from_secs);
+        let patience =
+            self.timeout.map_or(PATIENCE + self.spill.patience() + self.etcd.patience(), Duration::from_secs);
         let deadline = Instant::now() + patience;
         let log_dir = self.log_dir.clone().map_or_else(log::default_dir, Ok)?;
         let config = self.config(std::path::absolute(log_dir)?)?;
         let log = LogSince::now(&log::worker_log(&config.log_dir, &config.address))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(Serve::arguments(
-            &config,
-            &self.etcd.clone().absolute()?,
-            &self.tls.clone().absolute()?,
-            &self.level.log_level,
-        ));
+        let (spill, etcd, tls) =
+            (self.spill.clone().absolute()?, self.etcd.clone().absolute()?, self.tls.clone().absolute()?);
+        command.args(Serve::arguments(&config, &spill, &etcd, &tls, &self.level.log_level));
         let mut daemon = Daemon::start(&mut command, log.file.try_clone()?)?;
         let served = daemon.wait(deadline).and_then(|()| answers(&config.address, deadline));
         if let Err(failure) = served {
@@ -130,6 +133,7 @@ impl Start {
             quotas: self.namespace_quota_mb.clone(),
             cluster: self.etcd.config()?,
             security: self.tls.security(),
+            spill: self.spill.config(),
         })
     }
 }

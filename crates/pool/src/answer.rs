@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chariot_types::{Extent, Key};
 
-use crate::BlockId;
+use crate::{BlockId, NamespaceId, Origin};
 
 /// A grant that was not given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -113,6 +113,21 @@ pub struct Description {
     pub len: u64,
     /// For how long it may still be found; of a growing one, from its sealing on.
     pub time_to_live: Option<Duration>,
+}
+
+/// A block that was evicted and whose bytes stay until it is unpinned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaving {
+    /// What to unpin.
+    pub id: BlockId,
+    /// Where its bytes are; all of its room.
+    pub extent: Extent,
+    /// What it is.
+    pub block: Description,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Whose it is.
+    pub namespace: NamespaceId,
 }
 
 /// How far a block is.

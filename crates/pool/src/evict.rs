@@ -87,6 +87,10 @@ impl Standing {
         Self { origin, lane, ..Self::default() }
     }
 
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
     fn rank(&self) -> Rank {
         match self.origin {
             _ if self.is_soft_pinned => Rank::SoftPinned,

@@ -44,7 +44,9 @@ mod soft_pins;
 mod stats;
 mod touch;
 
-pub use answer::{CreateOutcome, Description, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome, SoftPinOutcome};
+pub use answer::{
+    CreateOutcome, Description, Leaving, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome, SoftPinOutcome,
+};
 pub use arena::{Arena, ArenaError, HugePages};
 pub use event::Event;
 pub use id::{BlockId, OwnerId, SlotId};

@@ -72,6 +72,11 @@ impl Namespaces {
         self.by_name.get(name).copied()
     }
 
+    /// What a namespace is called.
+    pub(crate) fn name(&self, id: NamespaceId) -> &NamespaceName {
+        &self.all[usize::from(id.0)].stats.name
+    }
+
     /// From now on the namespace has a quota. Blocks that it has already stay in the lane where they are.
     pub(crate) fn set_quota(&mut self, id: NamespaceId, quota: u64) {
         let entry = &mut self.all[usize::from(id.0)];

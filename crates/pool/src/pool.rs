@@ -55,6 +55,8 @@ pub struct Pool {
     events: Vec<Event>,
     /// Events come also for names that are given and taken away.
     tells_of_names: bool,
+    /// The most bytes that a grant had to have.
+    largest_ask: u64,
     /// A grant was refused, and no [`Event::RoomFreed`] followed yet.
     refused: bool,
     counts: Counts,
@@ -97,6 +99,7 @@ impl Pool {
             deadlines: Deadlines::default(),
             events: Vec::new(),
             tells_of_names: false,
+            largest_ask: 0,
             refused: false,
             counts: Counts::default(),
             shown: Shown::default(),
@@ -126,6 +129,11 @@ impl Pool {
         self.namespaces.find(name)
     }
 
+    /// What a namespace is called.
+    pub fn namespace_name(&self, namespace: NamespaceId) -> &NamespaceName {
+        self.namespaces.name(namespace)
+    }
+
     /// Gives a namespace a quota: while it holds more bytes than that, its blocks go before others', and while it holds
     /// less, others' go before its own, when room is needed. It may hold more for as long as nobody needs room. For
     /// blocks that it puts from now on.
@@ -151,6 +159,21 @@ impl Pool {
     /// What happened since the last call, in order. Call it after every batch: what is not taken piles up.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Bytes that are nobody's.
+    pub fn free_room(&self) -> u64 {
+        self.room.free()
+    }
+
+    /// The longest run of free bytes.
+    pub fn largest_free_run(&self) -> u64 {
+        self.room.largest_run()
+    }
+
+    /// The most bytes that a grant had to have so far.
+    pub fn largest_ask(&self) -> u64 {
+        self.largest_ask
     }
 
     /// What the pool holds and has done; costs next to nothing, or in a shared pool one look at what readers hold.

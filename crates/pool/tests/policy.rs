@@ -241,3 +241,21 @@ fn what_is_asked_for_is_evicted_and_no_more() {
     let left = bench.pool.stats().sealed.blocks;
     assert_eq!(bench.pool.evict_all(Whose::Everybody, 0, usize::MAX), (left, None), "soft-pinned ones as well");
 }
+
+#[test]
+fn blocks_that_leave_keep_their_bytes_until_they_are_unpinned() {
+    let mut bench = Bench::new(100);
+    let chain = bench.put_chain("chain", 100);
+    let free = bench.pool.free_room();
+    let leaving = bench.pool.evict_to(CLIENT, 10 * LEN, 1000, bench.now);
+    let keys: Vec<Key> = leaving.iter().map(|leaving| leaving.block.key).collect();
+    assert_eq!(keys, chain[90..].iter().rev().copied().collect::<Vec<_>>(), "children first");
+    assert_eq!(leaving[0].block.parent, Some(chain[98]));
+    assert!(chain.iter().enumerate().all(|(at, key)| bench.has(key) == (at < 90)));
+    assert_eq!((bench.pool.free_room(), bench.pool.stats().detached.blocks), (free, 10));
+    for leaving in &leaving {
+        bench.pool.unpin(CLIENT, leaving.id).unwrap();
+    }
+    bench.pool.sweep();
+    assert_eq!(bench.pool.free_room(), free + 10 * LEN);
+}

@@ -9,7 +9,7 @@ pub struct SpillConfig {
     pub path: PathBuf,
     /// Bytes of the file, all allocated when it is made; rounded down to whole segments.
     pub capacity: u64,
-    /// Bytes of blocks that may wait to be written; what comes beyond is dropped.
+    /// Bytes of blocks that may wait to be written; while so many do, what comes is dropped.
     pub queue: u64,
     /// How to read and write.
     pub engine: IoEngine,

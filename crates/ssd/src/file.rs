@@ -159,3 +159,16 @@ fn random() -> io::Result<Identity> {
 pub fn spill_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("chariot-{}.spill", name.replace([':', '[', ']', '/'], "_")))
 }
+
+/// The capacity of the file at `path` where the user names none: what it has, or, if it is not there, half of what the file
+/// system has left.
+pub fn spill_capacity(path: &Path) -> Result<u64, SpillError> {
+    let found = fs::metadata(path).map_or(0, |found| found.len());
+    if found >= Layout::SHORTEST_FILE {
+        return Ok(found);
+    }
+    let folder = path.parent().unwrap_or(path);
+    let error = |errno: Errno| SpillError::File { path: path.to_owned(), source: errno.into() };
+    let room = rustix::fs::statvfs(folder).map_err(error)?;
+    Ok((room.f_bavail.saturating_mul(room.f_frsize) / 2).min(Layout::LONGEST_FILE))
+}

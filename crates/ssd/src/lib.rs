@@ -39,7 +39,7 @@ mod stats;
 pub use answer::{Beginning, Closed, Held, Loaded, Recovered, Refusal, Stored, Wanted};
 pub use config::{IoEngine, SpillConfig};
 pub use error::SpillError;
-pub use file::spill_path;
+pub use file::{spill_capacity, spill_path};
 pub use memory::Memory;
 pub use record::{Block, Head, HeadFound, Record, Standing};
 pub use spill::Spill;

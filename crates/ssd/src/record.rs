@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chariot_types::Key;
+use chariot_types::{Key, NamespaceName};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -17,7 +17,7 @@ const HEAD_MAGIC: [u8; 8] = *b"chariot\x11";
 const RECORD_MAGIC: [u8; 8] = *b"ch-block";
 
 /// The version of everything in the file: a file of another one is begun anew.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// What tells one file from all others, drawn when it is begun: records of a file before it in the same place of a
 /// disk are none of its own.
@@ -96,7 +96,7 @@ impl Head {
 }
 
 /// What a block is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Block {
     /// Its name.
     pub key: Key,
@@ -106,10 +106,12 @@ pub struct Block {
     pub len: u64,
     /// From when on it is not found any more.
     pub expires_at: Option<SystemTime>,
+    /// Whose it is.
+    pub namespace: NamespaceName,
 }
 
 /// What a header says of the bytes behind it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Which file it belongs to.
     pub identity: Identity,
@@ -152,6 +154,8 @@ struct RecordBytes {
     len: U64,
     /// Microseconds since 1970; 0 stands for never.
     expires_at: U64,
+    /// A name, and zeros, of which no name has one.
+    namespace: [u8; NamespaceName::MAX_LEN],
     payload_checksum: U64,
     header_checksum: U64,
 }
@@ -174,7 +178,7 @@ impl Record {
 
     /// Writes the header to the start of `page`.
     pub fn encode(&self, page: &mut [u8]) {
-        let Block { key, parent, len, expires_at } = self.block;
+        let Block { key, parent, len, expires_at, namespace } = &self.block;
         let mut bytes = RecordBytes {
             magic: RECORD_MAGIC,
             version: U32::new(VERSION),
@@ -186,10 +190,11 @@ impl Record {
             filling: U64::new(self.filling),
             segment: U32::new(self.segment),
             page: U32::new(self.page),
-            key,
+            key: *key,
             parent: parent.map_or([0; Key::LEN], |parent| *parent.as_bytes()),
-            len: U64::new(len),
+            len: U64::new(*len),
             expires_at: U64::new(expires_at.map_or(0, micros_of)),
+            namespace: padded(namespace),
             payload_checksum: U64::new(self.payload_checksum),
             header_checksum: U64::ZERO,
         };
@@ -216,6 +221,7 @@ impl Record {
             parent: (bytes.parent != [0; Key::LEN]).then(|| Key::from_bytes(bytes.parent)),
             len: bytes.len.get(),
             expires_at: time_of(bytes.expires_at.get()),
+            namespace: name_in(&bytes.namespace)?,
         };
         Some(Self {
             identity: bytes.identity,
@@ -227,6 +233,17 @@ impl Record {
             payload_checksum: bytes.payload_checksum.get(),
         })
     }
+}
+
+fn padded(name: &NamespaceName) -> [u8; NamespaceName::MAX_LEN] {
+    let (name, mut bytes) = (name.as_str().as_bytes(), [0; NamespaceName::MAX_LEN]);
+    bytes[..name.len()].copy_from_slice(name);
+    bytes
+}
+
+fn name_in(padded: &[u8]) -> Option<NamespaceName> {
+    let len = padded.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    std::str::from_utf8(&padded[..len]).ok()?.parse().ok()
 }
 
 /// A time as the file has it; what is before 1970 counts as the first microsecond of it.
@@ -250,9 +267,16 @@ mod tests {
     }
 
     fn record() -> impl Strategy<Value = Record> {
-        let block = (any::<[u8; 32]>(), any::<Option<[u8; 31]>>(), any::<u64>(), any::<Option<u32>>());
+        let block = (any::<[u8; 32]>(), any::<Option<[u8; 31]>>(), any::<u64>(), any::<Option<u32>>(), "\\PC{1,32}");
         (any::<[u8; 16]>(), any::<u64>(), any::<[u32; 2]>(), any::<bool>(), block, any::<u64>()).prop_map(
-            |(identity, filling, [segment, page], is_kept, (key, parent, len, seconds), payload_checksum)| Record {
+            |(
+                identity,
+                filling,
+                [segment, page],
+                is_kept,
+                (key, parent, len, seconds, namespace),
+                payload_checksum,
+            )| Record {
                 identity,
                 filling,
                 segment,
@@ -267,6 +291,7 @@ mod tests {
                     }),
                     len,
                     expires_at: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(u64::from(seconds) + 1)),
+                    namespace: namespace.parse().expect("it has no control characters and is short"),
                 },
                 payload_checksum,
             },
@@ -315,8 +340,8 @@ mod tests {
             changed[at] ^= 1;
             assert!(!matches!(Head::decode(&changed), HeadFound::Known(_) | HeadFound::Blank), "byte {at}");
         }
-        page[8] = 2;
-        assert_eq!(Head::decode(&page), HeadFound::OtherVersion(2));
+        page[8] = 3;
+        assert_eq!(Head::decode(&page), HeadFound::OtherVersion(3));
         assert_eq!(Head::decode(b"{\"not\": \"ours\"}".repeat(300).as_slice()), HeadFound::Foreign);
         assert_eq!(Head::decode(b"short"), HeadFound::Foreign);
     }

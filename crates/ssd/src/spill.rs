@@ -108,6 +108,12 @@ impl Spill {
         stored
     }
 
+    /// How many bytes of blocks would be accepted now, and one block more: none where the disk does not keep up, fails or
+    /// does not answer.
+    pub fn room(&self) -> u64 {
+        self.shared.state.lock().room()
+    }
+
     /// Loads blocks, and tells `answer` of each what became of it, by `until` and a little later at the latest. It is
     /// called on the spill's own thread, in any order.
     ///

@@ -150,6 +150,12 @@ impl State {
         }
     }
 
+    /// How much room there is in the queue of a disk that is well.
+    pub(crate) fn room(&self) -> u64 {
+        let is_well = self.phase == Phase::Open && self.health == Health::Well;
+        if is_well { self.queue.saturating_sub(self.queued) } else { 0 }
+    }
+
     /// The pages that a block will take, or why it is not written.
     fn check(&self, block: &Block, now: SystemTime) -> Result<u32, Refusal> {
         if self.phase != Phase::Open {
@@ -162,8 +168,8 @@ impl State {
         if self.health != Health::Well {
             return Err(Refusal::Unwell);
         }
-        // A block as long as the queue finds room in an empty one.
-        if self.queued != 0 && self.queued.saturating_add(block.len) > self.queue {
+        // However long the block is: what is left of the queue would else be too little for some for ever.
+        if self.queued >= self.queue {
             return Err(Refusal::Busy);
         }
         Ok(pages)

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use chariot_ssd::{Beginning, Block, IoEngine, Loaded, Refusal, SpillConfig, Stored, Wanted};
+use chariot_types::NamespaceName;
 use support::{MIB, SOON, TestSpill, block, bytes, eventually, key};
 
 macro_rules! with_both_engines {
@@ -23,7 +24,7 @@ macro_rules! with_both_engines {
 
 with_both_engines! {
     what_is_stored_is_loaded
-    a_block_comes_back_with_its_parent_and_its_time
+    a_block_comes_back_with_its_parent_its_time_and_its_namespace
     blocks_asked_for_together_are_all_answered
     a_miss_is_an_answer
     a_block_that_does_not_fit_into_the_memory_is_a_miss
@@ -42,7 +43,7 @@ with_both_engines! {
     many_threads_share_a_spill
 }
 
-const LENGTHS: [usize; 12] = [0, 1, 63, 3943, 3944, 3945, 4095, 4096, 4097, 65_536, 1 << 20, (3 << 20) + 7];
+const LENGTHS: [usize; 12] = [0, 1, 63, 3815, 3816, 3817, 4095, 4096, 4097, 65_536, 1 << 20, (3 << 20) + 7];
 
 fn what_is_stored_is_loaded(engine: IoEngine) {
     let spill = TestSpill::open(engine);
@@ -54,11 +55,12 @@ fn what_is_stored_is_loaded(engine: IoEngine) {
     assert_eq!(spill.stats().hits, LENGTHS.len() as u64);
 }
 
-fn a_block_comes_back_with_its_parent_and_its_time(engine: IoEngine) {
+fn a_block_comes_back_with_its_parent_its_time_and_its_namespace(engine: IoEngine) {
     let mut spill = TestSpill::open(engine);
     let expires_at = SystemTime::UNIX_EPOCH + Duration::from_micros(4_000_000_000_123_456);
-    let block = Block { parent: Some(key("parent")), expires_at: Some(expires_at), ..block("child", 5000) };
-    assert!(matches!(spill.store(block, spill.room.filled(&bytes(1, 5000))), Stored::Accepted));
+    let (parent, namespace) = (Some(key("parent")), "m".repeat(NamespaceName::MAX_LEN).parse().unwrap());
+    let block = Block { parent, expires_at: Some(expires_at), namespace, ..block("child", 5000) };
+    assert!(matches!(spill.store(block.clone(), spill.room.filled(&bytes(1, 5000))), Stored::Accepted));
     spill.wait_until_written();
     for _ in 0..2 {
         assert_eq!(spill.get(&[block.key])[&block.key].0, block);
@@ -173,7 +175,7 @@ fn what_is_used_again_is_written_anew_before_it_goes(engine: IoEngine) {
     for i in 0..40 {
         spill.put(&format!("{i}"), &bytes(i, MIB as usize + 1));
         // Evicted from memory now and again, it comes here each time.
-        let _ = spill.store(used, spill.room.filled(&bytes(7, 10_000)));
+        let _ = spill.store(used.clone(), spill.room.filled(&bytes(7, 10_000)));
         spill.wait_until_written();
     }
     let stats = spill.stats();
@@ -227,12 +229,12 @@ fn a_time_that_is_over_ends_a_block(engine: IoEngine) {
     let mut spill = TestSpill::open(engine);
     let expires_at = SystemTime::now() + Duration::from_millis(500);
     let brief = Block { expires_at: Some(expires_at), ..block("brief", 100) };
-    assert!(matches!(spill.store(brief, spill.room.filled(&[1; 100])), Stored::Accepted));
+    assert!(matches!(spill.store(brief.clone(), spill.room.filled(&[1; 100])), Stored::Accepted));
     spill.put("lasting", &[2; 100]);
     eventually("its time is over", || spill.find(&[brief.key])[0].is_none());
     assert!(SystemTime::now() >= expires_at);
     assert!(spill.get_one("brief").is_none());
-    let over = spill.store(brief, spill.room.filled(&[1; 100]));
+    let over = spill.store(brief.clone(), spill.room.filled(&[1; 100]));
     assert!(matches!(over, Stored::Dropped { why: Refusal::Expired, .. }), "{over:?}");
     spill.reopen();
     assert_eq!((spill.recovered.blocks, spill.get_one("lasting").unwrap()), (1, vec![2; 100]));
@@ -253,7 +255,7 @@ fn a_full_queue_drops_and_hands_the_memory_back(engine: IoEngine) {
             other => panic!("{other:?}"),
         }
         assert!(accepted < 10_000, "the disk is faster than memory");
-        assert!(spill.stats().queued <= MIB);
+        assert!(spill.stats().queued < 2 * MIB);
     }
     eventually("what was accepted is written", || spill.stats().stored == accepted);
     assert_eq!((spill.stats().dropped, spill.room.lent()), (dropped, 0));

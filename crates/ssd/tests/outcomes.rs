@@ -4,15 +4,18 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+#[path = "support/mounted.rs"]
+mod mounted;
 mod support;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chariot_ssd::{Beginning, Closed, Loaded, Refusal, Spill, SpillConfig, SpillError, Stored, Wanted};
+use mounted::Mounted;
 use support::{MIB, SOON, TestSpill, block, bytes, eventually, key};
 
 const CAPACITY: u64 = 17 * MIB;
@@ -252,69 +255,4 @@ fn forbid_io_uring() {
     // SAFETY: the kernel copies the program, which lives until then.
     let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) };
     assert_eq!(set, 0, "no filter: {}", std::io::Error::last_os_error());
-}
-
-/// A file system of its own, unmounted when it goes.
-struct Mounted {
-    point: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-/// A file system whose writes hang; dropped, they go on.
-struct Frozen(PathBuf);
-
-impl Mounted {
-    fn tmpfs(bytes: u64) -> Option<Self> {
-        Self::mount(|point| command("mount", &["-t", "tmpfs", "-o", &format!("size={bytes}"), "none", point]))
-    }
-
-    fn ramfs() -> Option<Self> {
-        Self::mount(|point| command("mount", &["-t", "ramfs", "none", point]))
-    }
-
-    fn image(kind: &str, bytes: u64) -> Option<Self> {
-        Self::mount(|point| {
-            let image = format!("{point}.image");
-            fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-            command("mkfs", &["-q", "-t", kind, &image]) && command("mount", &["-o", "loop", &image, point])
-        })
-    }
-
-    fn mount(mount: impl FnOnce(&str) -> bool) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let point = dir.path().join("disk");
-        fs::create_dir(&point).unwrap();
-        let is_mounted = mount(point.to_str().unwrap());
-        if !is_mounted {
-            eprintln!("skipped: a file system cannot be made or mounted here");
-        }
-        is_mounted.then_some(Self { point, _dir: dir })
-    }
-
-    fn path(&self) -> &Path {
-        &self.point
-    }
-
-    fn freeze(&self) -> Frozen {
-        assert!(command("fsfreeze", &["-f", self.point.to_str().unwrap()]));
-        Frozen(self.point.clone())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // A spill that could not close keeps it busy a little longer.
-        command("umount", &["-l", self.point.to_str().unwrap()]);
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        command("fsfreeze", &["-u", self.0.to_str().unwrap()]);
-    }
-}
-
-fn command(name: &str, arguments: &[&str]) -> bool {
-    let status = Command::new(name).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
 }

@@ -61,7 +61,7 @@ pub use record::{
 };
 pub use reply::{Refusal, Reply, Welcome};
 pub use request::{EvictWhat, GetWhat, Hello, Request};
-pub use status::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, Status};
+pub use status::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, SpillStatus, Status};
 
 /// Version of this protocol; both sides must speak the same one.
 pub const PROTOCOL_VERSION: u32 = 4;

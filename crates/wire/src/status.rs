@@ -72,6 +72,54 @@ pub struct Status {
     pub log_dir: String,
     /// The worker's cluster, if it is in one.
     pub cluster: Option<ClusterStatus>,
+    /// Its part on a local disk, if it has one.
+    pub spill: Option<SpillStatus>,
+}
+
+/// A worker's part on a local disk. Counts are since the start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct SpillStatus {
+    /// The file.
+    pub file: String,
+    /// How it is read and written: `io_uring` or `threads`.
+    pub engine: String,
+    /// Whether the disk is well and keeps up.
+    pub takes_more: bool,
+    /// Bytes of the file.
+    pub capacity_bytes: u64,
+    /// Blocks in it.
+    pub blocks: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Blocks on their way there.
+    pub coming: u64,
+    /// Blocks written.
+    pub stored: u64,
+    /// Bytes of them.
+    pub stored_bytes: u64,
+    /// Blocks that left memory and were there already.
+    pub kept: u64,
+    /// Blocks that left memory and were not written: the disk did not keep up, or failed.
+    pub dropped: u64,
+    /// Blocks that came back into memory.
+    pub hits: u64,
+    /// Bytes of them.
+    pub hit_bytes: u64,
+    /// Blocks that were to come back and did not.
+    pub misses: u64,
+    /// Of these, those whose bytes were not those that were written.
+    pub corrupt: u64,
+    /// Of these, those that the disk did not bring in time.
+    pub late: u64,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Writes that failed.
+    pub write_errors: u64,
+    /// Blocks that went to make room for others.
+    pub reclaimed: u64,
+    /// Blocks that were deleted.
+    pub removed: u64,
 }
 
 /// A cluster as one of its workers knows it.

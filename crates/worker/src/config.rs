@@ -6,6 +6,8 @@ use chariot_cluster::ClusterConfig;
 use chariot_fabric::transport::Credentials;
 use chariot_types::{NamespaceName, WorkerAddress};
 
+use crate::SpillTo;
+
 /// What a worker is told.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -23,6 +25,8 @@ pub struct WorkerConfig {
     pub cluster: Option<ClusterConfig>,
     /// How it speaks with other hosts.
     pub security: Security,
+    /// Where blocks go for which memory has no room; `None` for nowhere.
+    pub spill: Option<SpillTo>,
 }
 
 /// How a worker speaks with other hosts.

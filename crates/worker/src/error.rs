@@ -7,6 +7,7 @@ use chariot_certificates::Unusable;
 use chariot_cluster::JoinError;
 use chariot_index::MemoryError;
 use chariot_pool::ArenaError;
+use chariot_ssd::SpillError;
 use chariot_types::WorkerAddress;
 
 /// Why a worker does not start.
@@ -55,6 +56,21 @@ pub enum WorkerError {
         /// Why.
         #[from]
         source: MemoryError,
+    },
+    /// No file for blocks on the disk.
+    #[error(transparent)]
+    Spill {
+        /// Why.
+        #[from]
+        source: SpillError,
+    },
+    /// The folder for blocks on the disk cannot be made.
+    #[error("cannot make the spill directory `{path}`")]
+    SpillDirectory {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The run directory cannot be used.
     #[error("cannot use the run directory `{path}`")]
@@ -125,6 +141,8 @@ impl WorkerError {
             Self::RunDirShared { path } => {
                 Some(format!("remove `{}`, or name another with CHARIOT_RUN_DIR", path.display()))
             }
+            Self::Spill { source } => source.hint(),
+            Self::SpillDirectory { .. } => Some("name a folder that can be written with --spill_directory".to_owned()),
             Self::RunDir { .. } => Some("name a directory that can be written with CHARIOT_RUN_DIR".to_owned()),
             Self::Join { source } => source.hint(),
             Self::Credentials { .. } => {

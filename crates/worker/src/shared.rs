@@ -12,12 +12,13 @@ use chariot_cluster::Observer;
 use chariot_fabric::transport::TlsTransport;
 use chariot_index::Index;
 use chariot_pool::{Arena, Event, OwnerId, Pool};
-use chariot_types::{Member, NamespaceName, RunId, WorkerAddress};
+use chariot_types::{Key, Member, NamespaceName, RunId, WorkerAddress};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::node::{Change, Node};
 use crate::seldom::Seldom;
+use crate::tier::Tier;
 use crate::waiters::Waiters;
 use crate::{Plain, Quota};
 
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     /// What workers speak with each other, if not plain TCP.
     tls: Option<TlsTransport>,
     pub(crate) plain: Plain,
+    /// The worker's part on a local disk, if it has one.
+    tier: OnceLock<Arc<Tier>>,
 }
 
 /// What the lock guards.
@@ -104,6 +107,7 @@ impl Shared {
             etcd: OnceLock::new(),
             tls: None,
             plain: Plain::Allowed,
+            tier: OnceLock::new(),
         })
     }
 
@@ -149,6 +153,18 @@ impl Shared {
         self.etcd.get()
     }
 
+    /// From now on what is not in memory may be on the disk.
+    pub(crate) fn set_tier(&self, tier: Arc<Tier>) {
+        self.state.lock().pool.leave_absence_open();
+        let is_first = self.tier.set(tier).is_ok();
+        debug_assert!(is_first, "a worker has one disk");
+    }
+
+    /// The worker's part on a local disk, if it has one.
+    pub(crate) fn tier(&self) -> Option<&Arc<Tier>> {
+        self.tier.get()
+    }
+
     /// The worker's part in a cluster, if it is in one.
     pub(crate) fn node(&self) -> Option<Arc<Node>> {
         self.node.get()?.upgrade()
@@ -164,6 +180,21 @@ impl Shared {
         self.state.lock()
     }
 
+    /// Deletes blocks from memory and from the disk; which of them there were.
+    pub(crate) fn delete(&self, keys: &[Key]) -> Vec<bool> {
+        let now = Instant::now();
+        let from_disk = || match self.tier() {
+            Some(tier) => keys.iter().map(|key| tier.remove(key)).collect(),
+            None => vec![false; keys.len()],
+        };
+        // Before, so that nothing comes back from there; and after, for what went there in between.
+        let before = from_disk();
+        let deleted = self.change(|state| keys.iter().map(|key| state.pool.delete(key, now)).collect::<Vec<_>>());
+        let after = from_disk();
+        let both = before.into_iter().zip(after).map(|(before, after)| before | after);
+        deleted.into_iter().zip(both).map(|(deleted, removed)| deleted | removed).collect()
+    }
+
     /// Changes the state, then nudges all who waited for what changed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
@@ -174,6 +205,8 @@ impl Shared {
             match event {
                 Event::RoomFreed => self.room_freed.notify_waiters(),
                 Event::Published { key } => names.push(Change::Came(key)),
+                // What has moved to the disk is still here.
+                Event::Withdrawn { key } if self.tier().is_some_and(|tier| tier.holds(&key)) => {}
                 Event::Withdrawn { key } => names.push(Change::Went(key)),
                 Event::Readable { .. } | Event::Sealed { .. } | Event::Lost { .. } => {}
             }
@@ -184,6 +217,9 @@ impl Shared {
         {
             // Under the lock, so that others are told in the order in which it happened.
             node.note(names);
+        }
+        if let Some(tier) = self.tier() {
+            tier.look_at_room(&state);
         }
         result
     }

@@ -64,6 +64,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
             })
             .collect(),
         log_dir: shared.log_dir.display().to_string(),
+        spill: shared.tier().map(|tier| tier.status()),
         cluster: shared.node().map(|node| ClusterStatus { etcd: shared.etcd().map(etcd), ..node.status() }),
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Topic {
     Room,
     /// What other workers hold of this key is known: nothing, or it has come.
     Elsewhere(Key),
+    /// This key's block did not come from the disk.
+    NotOnDisk(Key),
     /// Other workers have answered a question of the request's.
     Answer,
 }

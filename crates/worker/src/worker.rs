@@ -18,6 +18,7 @@ use crate::listen::{Door, listen};
 use crate::place::Place;
 use crate::rest::rest;
 use crate::shared::Shared;
+use crate::tier::{Tier, keep_room};
 use crate::touch::Toucher;
 use crate::{Plain, Security, WorkerConfig, WorkerError};
 
@@ -64,6 +65,9 @@ impl Worker {
         let shared = Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?;
         let shared = Arc::new(shared.secured(tls, config.security.plain));
         shared.set_quotas(&config.quotas);
+        if let Some(to) = &config.spill {
+            shared.set_tier(Tier::open(&shared, to)?);
+        }
         let clustered = join(&shared)?;
         let serving = vec![
             serve("chariot-local", shared.clone(), Door::Unix(local))?,
@@ -97,6 +101,9 @@ impl Drop for Worker {
             if thread.join().is_err() {
                 tracing::error!("a serving thread had panicked");
             }
+        }
+        if let Some(tier) = self.shared.tier() {
+            tier.close();
         }
         tracing::info!(address = %self.shared.address, "ended");
     }
@@ -141,6 +148,7 @@ fn serve(name: &str, shared: Arc<Shared>, door: Door) -> Result<JoinHandle<()>, 
         runtime.block_on(async {
             if is_local {
                 tokio::spawn(rest(shared.clone()));
+                tokio::spawn(keep_room(shared.clone()));
             }
             if let Err(error) = listen(shared, door).await {
                 tracing::error!(%error, "cannot listen");

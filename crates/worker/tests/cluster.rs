@@ -36,6 +36,7 @@ impl Cluster {
                     quotas: Vec::new(),
                     cluster: None,
                     security: Security::default(),
+                    spill: None,
                 };
                 Some(Worker::start_among(config, "test", members.subscribe()).unwrap())
             })

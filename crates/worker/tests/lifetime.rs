@@ -110,6 +110,7 @@ fn a_second_worker_at_the_address_is_refused_and_the_first_lives_on() {
         quotas: Vec::new(),
         cluster: None,
         security: Security::default(),
+        spill: None,
     };
     let error = Worker::start(config.clone()).err().unwrap();
     assert!(matches!(error, WorkerError::AlreadyRunning { pid: Some(_), .. }), "{error}");
@@ -131,6 +132,7 @@ fn a_worker_that_cannot_start_says_why_and_leaves_nothing() {
             quotas: Vec::new(),
             cluster: None,
             security: Security::default(),
+            spill: None,
         })
         .err()
         .unwrap()

@@ -27,6 +27,7 @@ fn config(dir: &tempfile::TempDir, address: WorkerAddress, tls: Option<Credentia
         quotas: Vec::new(),
         cluster: None,
         security: Security { tls, plain },
+        spill: None,
     }
 }
 

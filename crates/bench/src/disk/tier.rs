@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use chariot_ssd::{Block, Loaded, Spill, SpillConfig, Stored, Wanted};
-use chariot_types::Key;
+use chariot_types::{Key, NamespaceName};
 
 use super::lent::Rooms;
 use super::{BLOCK, BLOCKS, DEPTH, FILE};
@@ -43,7 +43,13 @@ impl Tier {
     pub(super) fn store(&mut self) -> Result<f64> {
         let begin = Instant::now();
         for number in self.stored..self.stored + BLOCKS as u64 {
-            let block = Block { key: key(number), parent: None, len: BLOCK, expires_at: None };
+            let block = Block {
+                key: key(number),
+                parent: None,
+                len: BLOCK,
+                expires_at: None,
+                namespace: NamespaceName::default(),
+            };
             let stored = self.spill.store(block, self.rooms.take()?);
             ensure!(matches!(stored, Stored::Accepted), "a block was not accepted: {stored:?}");
         }

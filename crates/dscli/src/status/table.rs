@@ -1,6 +1,6 @@
 //! A status for people to read.
 
-use chariot_wire::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, Status};
+use chariot_wire::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, SpillStatus, Status};
 
 /// `status` as lines of a name and what there is to say.
 pub(crate) fn table(status: &Status) -> String {
@@ -21,11 +21,29 @@ pub(crate) fn table(status: &Status) -> String {
     ];
     let mut text: String = rows.iter().map(|(name, said)| format!("{name:<9} {said}\n")).collect();
     text.push_str(&namespaces(&status.namespaces));
+    if let Some(status) = &status.spill {
+        text.push_str(&spill(status));
+    }
     if let Some(status) = &status.cluster {
         text.push_str(&cluster(status));
     }
     text.push_str(&sessions(&status.sessions));
     text
+}
+
+fn spill(status: &SpillStatus) -> String {
+    let SpillStatus { blocks, coming, stored, kept, dropped, hits, misses, corrupt, late, .. } = status;
+    let state = if status.takes_more { "" } else { ", does not keep up" };
+    let (held, capacity) = (bytes(status.bytes), bytes(status.capacity_bytes));
+    let (read_errors, write_errors) = (status.read_errors, status.write_errors);
+    let rows = [
+        ("disk", format!("{} ({}{state})", printable(&status.file), printable(&status.engine))),
+        ("", format!("{blocks} blocks ({held}) of {capacity}, {coming} coming")),
+        ("", format!("{stored} stored ({}), {kept} there already, {dropped} dropped", bytes(status.stored_bytes))),
+        ("", format!("{hits} loaded ({}), {misses} in vain: {late} late, {corrupt} corrupt", bytes(status.hit_bytes))),
+        ("", format!("{read_errors} reads and {write_errors} writes failed")),
+    ];
+    rows.iter().map(|(name, said)| format!("{name:<9} {said}\n")).collect()
 }
 
 fn cluster(status: &ClusterStatus) -> String {

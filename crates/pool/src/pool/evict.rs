@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::shown::Held;
-use crate::{BlockId, NamespaceId, Pool};
+use crate::{BlockId, Leaving, NamespaceId, OwnerId, Pool};
 
 /// Whose blocks are evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,36 @@ impl Pool {
         }
         self.offer_again(spared);
         evicted
+    }
+
+    /// Evicts blocks of `bytes` bytes together, but no more than `most`, as a grant of so many would, and pins them for
+    /// `owner`: their bytes stay until it unpins each, so that they can be carried to where there is more room. What is
+    /// read without a call is not among them. Fewer where no more may go.
+    pub fn evict_to(&mut self, owner: OwnerId, bytes: u64, most: usize, now: Instant) -> Vec<Leaving> {
+        self.expire(now);
+        self.note_uses();
+        let held = self.sweep_limbo();
+        let (mut leaving, mut taken, mut spared) = (Vec::new(), 0, Vec::new());
+        while taken < bytes && leaving.len() < most {
+            let lanes = self.namespaces.lanes();
+            let Some(victim) = self.evictor.victim(&lanes, &mut self.blocks, &self.lineage) else { break };
+            if held.contains(victim) {
+                spared.push(victim);
+                continue;
+            }
+            let Some(block) = self.describe(victim, now) else { continue };
+            self.owners.entry(owner).or_default().pin(victim);
+            let pinned = self.blocks.change(victim, |pinned| {
+                pinned.pins += 1;
+                (pinned.extent, pinned.standing.origin(), pinned.namespace)
+            });
+            let Some((extent, origin, namespace)) = pinned else { continue };
+            self.evict(victim);
+            taken += extent.len;
+            leaving.push(Leaving { id: victim, extent, block, origin, namespace });
+        }
+        self.offer_again(spared);
+        leaving
     }
 
     /// Evicts what may go, soft-pinned or not, of the blocks in the `places` first places from `from` on, and what of their chains may

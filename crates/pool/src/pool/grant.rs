@@ -19,6 +19,7 @@ impl Pool {
         let capacity = self.room.capacity();
         let min = Extent::room_for(ask.min).filter(|&min| min <= capacity).ok_or(NoRoom::NeverFits { capacity })?;
         let want = ask.want.checked_next_multiple_of(Extent::ALIGN).unwrap_or(capacity).clamp(min, capacity);
+        self.largest_ask = self.largest_ask.max(min);
         // What this grant evicts is for this grant: others that wait for room would look in vain.
         let refused = std::mem::take(&mut self.refused);
         let mut taken = self.take_room(min, want, now);

@@ -187,6 +187,7 @@ impl Run {
             Step::SoftPin { key: name, seconds } => self.soft_pin(key(name), seconds),
             Step::SoftUnpin { key: name } => self.soft_unpin(key(name)),
             Step::EvictUntilFree { free, most } => self.evict_until_free(free, most),
+            Step::EvictTo { owner, bytes, most } => self.evict_to(self.owner(owner), bytes, most),
             Step::EvictAll { namespace } => self.evict_all(namespace),
             Step::Misuse { owner, garbage } => self.misuse(self.owner(owner), garbage),
         }

@@ -78,6 +78,11 @@ pub(crate) enum Step {
         free: u64,
         most: u64,
     },
+    EvictTo {
+        owner: u8,
+        bytes: u64,
+        most: usize,
+    },
     EvictAll {
         namespace: Option<Namespace>,
     },
@@ -145,6 +150,8 @@ fn step(parents: Parents) -> impl Strategy<Value = Step> {
         3 => (key.clone(), proptest::option::of(0u64..20)).prop_map(|(key, seconds)| Step::SoftPin { key, seconds }),
         1 => key.prop_map(|key| Step::SoftUnpin { key }),
         2 => (0u64..60_000, 1u64..6).prop_map(|(free, most)| Step::EvictUntilFree { free, most }),
+        2 => (owner.clone(), 0u64..20_000, 1usize..6)
+            .prop_map(|(owner, bytes, most)| Step::EvictTo { owner, bytes, most }),
         1 => proptest::option::of(proptest::sample::select(&Namespace::ALL[..]))
             .prop_map(|namespace| Step::EvictAll { namespace }),
         1 => owner.clone().prop_map(|owner| Step::Drop { owner }),

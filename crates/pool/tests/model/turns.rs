@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chariot_pool::{NamespaceStats, Origin, SoftPinOutcome, Tally, Whose};
+use chariot_pool::{NamespaceStats, Origin, OwnerId, SoftPinOutcome, Tally, Whose};
 use chariot_types::{Key, NamespaceName};
 
 use crate::Run;
@@ -147,6 +147,31 @@ impl Run {
         assert_eq!(after.expired - before.expired, self.naive.expire(self.now) as u64);
         self.evict(evicted as usize, |naive| naive.stats().free < free);
         let is_enough = evicted == most || self.naive.stats().free >= free;
+        assert!(is_enough || self.parents == Parents::Hostile || self.naive.evictable().next().is_none());
+    }
+
+    pub(crate) fn evict_to(&mut self, owner: OwnerId, bytes: u64, most: usize) {
+        let before = self.pool.stats();
+        let leaving = self.pool.evict_to(owner, bytes, most, self.instant());
+        let after = self.pool.stats();
+        assert_eq!(after.evictions - before.evictions, leaving.len() as u64);
+        assert_eq!(after.expired - before.expired, self.naive.expire(self.now) as u64);
+        let (serials, mut taken) = (self.evicted(leaving.len()), 0);
+        for (leaving, serial) in leaving.iter().zip(serials) {
+            assert!(self.naive.is_idle(serial) && taken < bytes);
+            if self.parents == Parents::Honest {
+                self.naive.assert_turn(serial);
+            }
+            assert_eq!(self.ids.get(&serial), Some(&leaving.id));
+            let block = self.naive.block(serial);
+            assert_eq!((leaving.extent, leaving.origin), (block.extent, block.origin));
+            assert_eq!((leaving.block.key, leaving.block.len), (block.key, block.len));
+            block.pins += 1;
+            taken += leaving.extent.len;
+            self.naive.holding(owner).pins.push((serial, leaving.id));
+            self.naive.withdraw(serial);
+        }
+        let is_enough = taken >= bytes || leaving.len() == most;
         assert!(is_enough || self.parents == Parents::Hostile || self.naive.evictable().next().is_none());
     }
 

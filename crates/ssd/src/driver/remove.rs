@@ -2,6 +2,8 @@
 
 use std::io;
 
+use chariot_types::NamespaceName;
+
 use crate::Block;
 use crate::driver::{Driver, REMOVALS, What};
 use crate::io::{Buffer, Way};
@@ -26,7 +28,7 @@ impl Driver {
             segment: place.segment.into(),
             page: place.page.into(),
             standing: Standing::Removed,
-            block: Block { key, parent: None, len, expires_at: None },
+            block: Block { key, parent: None, len, expires_at: None, namespace: NamespaceName::default() },
             payload_checksum: 0,
         };
         let mut page = Pages::zeroed(1);

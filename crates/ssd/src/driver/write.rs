@@ -69,11 +69,11 @@ impl Driver {
                 segment: place.segment.into(),
                 page: place.page.into(),
                 standing: Standing::Kept,
-                block,
                 payload_checksum: checksum(memory.first(block.len as usize)),
+                block,
             };
             lay_out(&record, memory, &mut buffers);
-            records.push(Written { block, place, ticket });
+            records.push(Written { block: record.block, place, ticket });
             // The last record of a segment may end where its pages do; no record begins there.
             place.page = place.page.wrapping_add(pages as u16);
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chariot_pool::Arena;
 use chariot_ssd::{Block, IoEngine, Loaded, Memory, Recovered, Spill, SpillConfig, Stored, Wanted};
-use chariot_types::{Extent, Key};
+use chariot_types::{Extent, Key, NamespaceName};
 
 pub const MIB: u64 = 1 << 20;
 
@@ -156,7 +156,7 @@ impl TestSpill {
     /// Stores a block, and does not wait.
     pub fn offer(&self, name: &str, content: &[u8]) -> Block {
         let block = block(name, content.len() as u64);
-        let stored = self.store(block, self.room.filled(content));
+        let stored = self.store(block.clone(), self.room.filled(content));
         assert!(matches!(stored, Stored::Accepted), "{stored:?}");
         block
     }
@@ -177,7 +177,8 @@ impl TestSpill {
             match receive.recv_timeout(SOON).unwrap() {
                 (key, Loaded::Hit { block, memory }) => {
                     assert_eq!(block.key, key);
-                    got.insert(key, (block, content(&memory, block.len)));
+                    let bytes = content(&memory, block.len);
+                    got.insert(key, (block, bytes));
                 }
                 (_, Loaded::Miss { .. }) => {}
                 (_, Loaded::Late) => panic!("a load was late"),
@@ -211,7 +212,7 @@ pub fn key(name: impl AsRef<[u8]>) -> Key {
 }
 
 pub fn block(name: &str, len: u64) -> Block {
-    Block { key: key(name), parent: None, len, expires_at: None }
+    Block { key: key(name), parent: None, len, expires_at: None, namespace: NamespaceName::default() }
 }
 
 /// Bytes that differ from seed to seed.

@@ -69,6 +69,11 @@ impl Node {
                 from = node.note_step(place, &is_untold);
                 tokio::task::yield_now().await;
             }
+            let mut from = Some(0);
+            while let (Some(step), Some(node)) = (from, node.upgrade()) {
+                from = node.note_step_of_disk(step, &is_untold);
+                tokio::task::yield_now().await;
+            }
         });
     }
 
@@ -77,6 +82,16 @@ impl Node {
         let members = self.members();
         let state = self.shared.state();
         let (names, next) = state.pool.names(place, STEP);
+        self.note(names.into_iter().filter(|key| is_untold(&members, key)).map(Change::Untold));
+        next
+    }
+
+    /// The same of what is on the disk.
+    fn note_step_of_disk(&self, step: usize, is_untold: &impl Fn(&[Member], &Key) -> bool) -> Option<usize> {
+        let members = self.members();
+        let tier = self.shared.tier()?;
+        let _state = self.shared.state();
+        let (names, next) = tier.keys(step);
         self.note(names.into_iter().filter(|key| is_untold(&members, key)).map(Change::Untold));
         next
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Node, Waiter, Who};
+use crate::tier::Brought;
 
 /// What the directory says of a key to another worker.
 enum Known {
@@ -23,13 +24,20 @@ impl Host for Node {
         if let Some((block, source)) = self.source(&pull.key) {
             return asker.open(&block, source);
         }
-        if pull.reach == Reach::Holder {
-            return asker.miss();
-        }
-        match self.know(&asker, &pull) {
-            Known::Holder(holder) => self.point(&asker, &pull.key, holder),
-            Known::Later => {}
-            Known::Nothing => asker.miss(),
+        let Some(tier) = self.shared.tier().filter(|tier| tier.holds(&pull.key)) else {
+            return self.direct(&asker, &pull);
+        };
+        let (key, shared) = (pull.key, self.shared.clone());
+        let then = move |_| {
+            if let Some(node) = shared.node() {
+                match node.source(&pull.key) {
+                    Some((block, source)) => asker.open(&block, source),
+                    None => node.direct(&asker, &pull),
+                }
+            }
+        };
+        for (_, then) in tier.bring(vec![(key, Box::new(then))]) {
+            then(Brought::Not);
         }
     }
 
@@ -72,7 +80,8 @@ impl Host for Node {
         let now = Instant::now().into_std();
         let here: Vec<bool> = {
             let state = self.shared.state();
-            keys.iter().map(|key| state.pool.lookup(key, now) != Lookup::Miss).collect()
+            let on_disk = |key| self.shared.tier().is_some_and(|tier| tier.holds(key));
+            keys.iter().map(|key| state.pool.lookup(key, now) != Lookup::Miss || on_disk(key)).collect()
         };
         let state = self.state.lock();
         let elsewhere = |key| state.directory.holders(key).find(|holder| *holder != self.me);
@@ -81,8 +90,7 @@ impl Host for Node {
     }
 
     fn delete(&self, keys: &[Key]) -> Vec<bool> {
-        let now = Instant::now().into_std();
-        self.shared.change(|state| keys.iter().map(|key| state.pool.delete(key, now)).collect())
+        self.shared.delete(keys)
     }
 }
 
@@ -95,6 +103,18 @@ impl Node {
         match self.source(key) {
             Some((block, source)) => asker.open(&block, source),
             None => asker.miss(),
+        }
+    }
+
+    /// Tells another worker where else there may be what it asks for.
+    fn direct(&self, asker: &Asker, pull: &Pull) {
+        if pull.reach == Reach::Holder {
+            return asker.miss();
+        }
+        match self.know(asker, pull) {
+            Known::Holder(holder) => self.point(asker, &pull.key, holder),
+            Known::Later => {}
+            Known::Nothing => asker.miss(),
         }
     }
 

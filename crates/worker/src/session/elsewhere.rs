@@ -1,4 +1,4 @@
-//! Questions that this worker's own pool does not answer for certain: the others of its cluster are asked.
+//! Questions that this worker's own pool does not answer for certain: its disk is asked, and the others of its cluster.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,23 +50,27 @@ impl Session {
     /// Answers how many leading `keys` are there.
     pub(super) fn longest_prefix(&mut self, request: u64, keys: &[Key]) {
         let here = self.presence(keys);
+        if let Some(tier) = self.shared.tier() {
+            // They will be asked for next.
+            let present = here.iter().take_while(|presence| **presence != Presence::Absent).count();
+            tier.bring_ahead(&keys[..present]);
+        }
         self.ask(request, Kind::Prefix, here, keys);
     }
 
     /// Deletes `keys` here and at the others, and answers how many there were.
     pub(super) fn delete(&mut self, request: u64, keys: &[Key]) {
-        let now = Instant::now();
-        let here = self.shared.change(|state| {
-            let presence = |was_there| if was_there { Presence::Whole } else { Presence::Absent };
-            keys.iter().map(|key| presence(state.pool.delete(key, now))).collect()
-        });
+        let presence = |was_there| if was_there { Presence::Whole } else { Presence::Absent };
+        let here = self.shared.delete(keys).into_iter().map(presence).collect();
         self.ask(request, Kind::Delete, here, keys);
     }
 
     fn presence(&self, keys: &[Key]) -> Vec<Presence> {
         let now = Instant::now();
         let state = self.shared.state();
+        let on_disk = |key| self.shared.tier().is_some_and(|tier| tier.holds(key));
         let presence = |key| match state.pool.lookup(key, now) {
+            Lookup::Miss if on_disk(key) => Presence::Whole,
             Lookup::Miss => Presence::Absent,
             Lookup::Growing { .. } => Presence::Growing,
             Lookup::Sealed { .. } => Presence::Whole,

@@ -1,6 +1,6 @@
 //! [`Waiting`]: requests that are answered later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use chariot_pool::{BlockId, GrantAsk, Lookup, NoRoom, OwnerId, PinWhat, Pinned, Pool, Progress};
@@ -12,6 +12,7 @@ use super::elsewhere::Question;
 use super::outbound::BlockBytes;
 use super::{End, Session};
 use crate::node::{Interest, Sighting};
+use crate::tier::{Brought, Then};
 use crate::waiters::{Inbox, Nudge, Topic, Waiters};
 
 /// More waiting requests than this on one connection are refused.
@@ -40,6 +41,8 @@ pub(super) struct Get {
     /// How other workers are asked for what is missing.
     interest: Interest,
     found: Vec<Option<Pinned>>,
+    /// What of `missing` comes from the disk, so that others are not asked.
+    on_disk: HashSet<Key>,
     /// Where in `found` each key that is still missing belongs.
     missing: HashMap<Key, Vec<usize>>,
 }
@@ -81,39 +84,83 @@ impl Session {
         let now = Instant::now();
         let (owner, inbox) = (self.owner, Inbox::Session(self.nudges.clone()));
         let node = self.shared.node();
-        let (interest, wait) = match (wait, &node) {
-            // What others hold takes a moment to come.
-            (0, Some(_)) => (Interest::Glances, GLANCE_MICROS),
-            (0, None) => (Interest::Glances, 0),
-            _ => (Interest::Waits, wait),
-        };
-        let can_wait = wait > 0 && self.may_wait();
-        let mut get = Get { what, interest, found: Vec::with_capacity(keys.len()), missing: HashMap::new() };
+        let tier = self.shared.tier();
+        let is_elsewhere = |key: &Key| node.is_some() || tier.is_some_and(|tier| tier.holds(key));
+        // What is on the disk, or at others, takes a moment to come.
+        let (interest, wait) = if wait == 0 { (Interest::Glances, GLANCE_MICROS) } else { (Interest::Waits, wait) };
+        let can_wait = self.may_wait();
+        let (found, missing, on_disk) = (Vec::with_capacity(keys.len()), HashMap::new(), HashSet::new());
+        let mut get = Get { what, interest, found, missing, on_disk };
         let mut wanted = Vec::new();
         self.shared.change(|state| {
             for (index, key) in keys.iter().enumerate() {
                 let pinned = state.pool.pin(owner, key, what, now);
-                if pinned.is_none() && can_wait {
+                if pinned.is_none() && can_wait && (interest == Interest::Waits || is_elsewhere(key)) {
                     get.missing.entry(*key).or_default().push(index);
                 }
                 get.found.push(pinned);
             }
             for key in get.missing.keys() {
                 state.waiters.enrol(topic(what, *key), owner.0, request, inbox.clone());
-                if node.is_some() {
-                    wanted.push((*key, sighting(&state.pool, key, now)));
-                    if interest == Interest::Glances {
-                        state.waiters.enrol(Topic::Elsewhere(*key), owner.0, request, inbox.clone());
-                    }
+                wanted.push((*key, sighting(&state.pool, key, now)));
+                if interest == Interest::Glances {
+                    state.waiters.enrol(Topic::Elsewhere(*key), owner.0, request, inbox.clone());
                 }
             }
         });
         if get.missing.is_empty() {
             return self.answer_get(request, get);
         }
+        let others = self.want_from_disk(request, &mut get, wanted);
         self.wait(request, wait, What::Get(get));
-        if let Some(node) = node {
-            node.want(wanted, interest);
+        self.want_from_others(request, others, interest);
+    }
+
+    /// Has what is on the disk come; hands back what is not.
+    fn want_from_disk(&self, request: u64, get: &mut Get, wanted: Vec<(Key, Sighting)>) -> Vec<(Key, Sighting)> {
+        let Some(tier) = self.shared.tier() else { return wanted };
+        let (absent, mut others): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(_, sighting)| *sighting == Sighting::Absent);
+        let then = |key: Key| -> Then {
+            let nudges = self.nudges.clone();
+            Box::new(move |brought| {
+                // What is here by now is told of by the pool. A session that has just ended needs no nudge.
+                if brought == Brought::Not {
+                    let _ = nudges.send((request, Topic::NotOnDisk(key)));
+                }
+            })
+        };
+        get.on_disk.extend(absent.iter().map(|(key, _)| *key));
+        let not_there = tier.bring(absent.into_iter().map(|(key, _)| (key, then(key))).collect());
+        for (key, _) in not_there {
+            get.on_disk.remove(&key);
+            others.push((key, Sighting::Absent));
+        }
+        others
+    }
+
+    /// What came back from the disk and went again before it was looked for comes once more. `false`: it is not here yet.
+    fn want_again(&self, request: u64, get: &mut Get, topic: Topic) -> bool {
+        if let Topic::Sealed(key) | Topic::Readable(key) = topic
+            && get.missing.contains_key(&key)
+            && get.on_disk.contains(&key)
+        {
+            let others = self.want_from_disk(request, get, vec![(key, Sighting::Absent)]);
+            self.want_from_others(request, others, get.interest);
+        }
+        false
+    }
+
+    /// Has what others hold come; where there are none, whoever glances knows all there is to know.
+    fn want_from_others(&self, request: u64, wanted: Vec<(Key, Sighting)>, interest: Interest) {
+        match self.shared.node() {
+            Some(node) => node.want(wanted, interest),
+            None if interest == Interest::Glances => {
+                for (key, _) in wanted {
+                    let _ = self.nudges.send((request, Topic::Elsewhere(key)));
+                }
+            }
+            None => {}
         }
     }
 
@@ -122,7 +169,7 @@ impl Session {
         if let What::Get(get) = &waiting.what
             && let Some(node) = self.shared.node()
         {
-            node.unwant(get.missing.keys().copied(), get.interest);
+            node.unwant(get.missing.keys().filter(|key| !get.on_disk.contains(*key)).copied(), get.interest);
         }
     }
 
@@ -179,7 +226,15 @@ impl Session {
     pub(super) fn nudged(&mut self, (request, topic): Nudge) {
         let Some(mut waiting) = self.waiting.remove(&request) else { return };
         let is_done = match &mut waiting.what {
-            What::Get(get) => self.look_for(request, get, topic),
+            What::Get(get) => match topic {
+                Topic::NotOnDisk(key) => {
+                    if get.on_disk.remove(&key) {
+                        self.want_from_others(request, vec![(key, Sighting::Absent)], get.interest);
+                    }
+                    false
+                }
+                topic => self.look_for(request, get, topic) || self.want_again(request, get, topic),
+            },
             What::Watch { block, beyond } => match self.look_at(request, *block, *beyond, true) {
                 None => false,
                 Some(progress) => {
@@ -240,7 +295,9 @@ impl Session {
         });
         if is_still_missing {
             get.missing.insert(key, places);
-        } else if let Some(node) = self.shared.node() {
+        } else if !get.on_disk.remove(&key)
+            && let Some(node) = self.shared.node()
+        {
             node.unwant([key], get.interest);
         }
         get.missing.is_empty()

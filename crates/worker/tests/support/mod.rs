@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Client, ConnectOptions, Put, Room, Transport};
 use chariot_types::{Key, NamespaceName, WorkerAddress};
-use chariot_worker::{Quota, Security, Worker, WorkerConfig};
+use chariot_worker::{Quota, Security, SpillTo, Worker, WorkerConfig};
 
 /// Long enough for anything that happens at all, on a machine that is busy with other things.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -19,6 +19,7 @@ pub struct TestWorker {
     pub dir: tempfile::TempDir,
     pub bytes: u64,
     pub quotas: Vec<Quota>,
+    pub spill: Option<SpillTo>,
 }
 
 impl TestWorker {
@@ -28,7 +29,16 @@ impl TestWorker {
 
     pub fn start_with_quotas(bytes: u64, quotas: Vec<Quota>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut worker = Self { address: free_address(), worker: None, dir, bytes, quotas };
+        let mut worker = Self { address: free_address(), worker: None, dir, bytes, quotas, spill: None };
+        worker.start_again();
+        worker
+    }
+
+    /// A worker with a disk of its own.
+    pub fn start_with_disk(bytes: u64, disk: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let spill = Some(SpillTo { directory: dir.path().join("disk"), size_limit: Some(disk) });
+        let mut worker = Self { address: free_address(), worker: None, dir, bytes, quotas: Vec::new(), spill };
         worker.start_again();
         worker
     }
@@ -42,6 +52,7 @@ impl TestWorker {
             quotas: self.quotas.clone(),
             cluster: None,
             security: Security::default(),
+            spill: self.spill.clone(),
         };
         self.worker = Some(Worker::start(config).unwrap());
     }

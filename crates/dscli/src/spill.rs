@@ -1,0 +1,90 @@
+//! [`SpillOptions`]: where blocks go for which memory has no room, as the user writes it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use chariot_worker::SpillTo;
+use clap::Args;
+
+use crate::Failure;
+
+/// Where blocks go for which memory has no room.
+#[derive(Args, Clone)]
+#[command(rename_all = "snake_case", next_help_heading = "SSD")]
+pub(crate) struct SpillOptions {
+    /// Keep blocks for which memory has no room in a file in this folder, on a fast local disk [default: drop them]
+    #[arg(long, value_name = "DIR")]
+    spill_directory: Option<PathBuf>,
+    /// Bytes of the file, all allocated at the start: a number, or one with KiB, MiB, GiB or TiB [default: what the file
+    /// has, and half of what is free if there is none]
+    #[arg(long, value_name = "SIZE", requires = "spill_directory")]
+    spill_size_limit: Option<Size>,
+}
+
+/// The time that finding what a large file holds may take.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+impl SpillOptions {
+    /// Where to, if anywhere.
+    pub(crate) fn config(&self) -> Option<SpillTo> {
+        let directory = self.spill_directory.clone()?;
+        Some(SpillTo { directory, size_limit: self.spill_size_limit.map(|size| size.0) })
+    }
+
+    /// The time that a start may take longer than without.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.spill_directory.is_some() { PATIENCE } else { Duration::ZERO }
+    }
+
+    /// The same for a process in another directory.
+    pub(crate) fn absolute(self) -> Result<Self, Failure> {
+        Ok(Self { spill_directory: self.spill_directory.map(std::path::absolute).transpose()?, ..self })
+    }
+
+    /// The arguments that read back as this.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        if let Some(directory) = &self.spill_directory {
+            arguments.extend(["--spill_directory".into(), directory.into()]);
+        }
+        if let Some(Size(bytes)) = self.spill_size_limit {
+            arguments.push(format!("--spill_size_limit={bytes}").into());
+        }
+        arguments
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Size(u64);
+
+const UNITS: [(&str, u32); 5] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("", 0)];
+
+impl FromStr for Size {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, anyhow::Error> {
+        let cut = |&(unit, bits): &(&str, u32)| Some((text.strip_suffix(unit)?.trim_end(), bits));
+        let number = UNITS.iter().find_map(cut).and_then(|(number, bits)| Some((number.parse::<u64>().ok()?, bits)));
+        let size = number.and_then(|(number, bits)| number.checked_mul(1 << bits));
+        size.map(Self).context("expected a number of bytes, or one with a unit, such as `500GiB`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_with_or_without_a_unit() {
+        let size = |text: &str| text.parse::<Size>().ok().map(|size| size.0);
+        assert_eq!(
+            ["0", "4096", "3KiB", "5 MiB", "500GiB", "1TiB"].map(size),
+            [0, 4096, 3 << 10, 5 << 20, 500 << 30, 1 << 40].map(Some)
+        );
+        assert_eq!(["", "GiB", "1.5GiB", "-1", "10GB", "99999999TiB"].map(size), [None; 6]);
+    }
+}
