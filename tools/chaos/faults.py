@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tools.chaos.scene import LEASE_SECONDS, Scene
 from tools.chaos.strangers import Strangers
 from tools.services.network import inside
+from tools.services.service import Service
 
 Happening = Callable[[Scene], AbstractContextManager[None]]
 
@@ -54,6 +55,18 @@ def worker_stopped(*sides: str) -> Happening:
     return happens
 
 
+def stopped(process: Callable[[Scene], Service]) -> Happening:
+    """SIGSTOP of a process that the scene has started itself, then SIGCONT."""
+
+    @contextmanager
+    def happens(scene: Scene) -> Iterator[None]:
+        process(scene).process.send_signal(signal.SIGSTOP)
+        yield
+        process(scene).process.send_signal(signal.SIGCONT)
+
+    return happens
+
+
 def worker_replaced(side: str) -> Happening:
     """`dscli stop` and, a while later, `dscli start`."""
 
@@ -75,27 +88,11 @@ def etcd_killed(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
-def etcd_stopped(scene: Scene) -> Iterator[None]:
-    """SIGSTOP of etcd, then SIGCONT."""
-    scene.etcd.service.process.send_signal(signal.SIGSTOP)
-    yield
-    scene.etcd.service.process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
 def proxy_killed(scene: Scene) -> Iterator[None]:
     """kill -9 of the proxy."""
     scene.proxy.kill()
     yield
     scene.start_proxy()
-
-
-@contextmanager
-def proxy_stopped(scene: Scene) -> Iterator[None]:
-    """SIGSTOP of the proxy, then SIGCONT."""
-    scene.proxy.process.send_signal(signal.SIGSTOP)
-    yield
-    scene.proxy.process.send_signal(signal.SIGCONT)
 
 
 def engine_killed(side: str) -> Happening:
@@ -106,18 +103,6 @@ def engine_killed(side: str) -> Happening:
         scene.kill_engine(side)
         yield
         scene.start_engine(side)
-
-    return happens
-
-
-def engine_stopped(side: str) -> Happening:
-    """SIGSTOP of a vLLM, then SIGCONT."""
-
-    @contextmanager
-    def happens(scene: Scene) -> Iterator[None]:
-        scene.engines[side].process.send_signal(signal.SIGSTOP)
-        yield
-        scene.engines[side].process.send_signal(signal.SIGCONT)
 
     return happens
 
@@ -174,13 +159,13 @@ FAULTS = [
     Fault("prefill's worker is stopped and started", worker_replaced("prefill")),
     Fault("decode's worker is stopped and started", worker_replaced("decode")),
     Fault("etcd is killed", etcd_killed, longest=3 * LEASE_SECONDS),
-    Fault("etcd hangs", etcd_stopped, longest=3 * LEASE_SECONDS),
+    Fault("etcd hangs", stopped(lambda scene: scene.etcd.service), longest=3 * LEASE_SECONDS),
     Fault("the proxy is killed", proxy_killed, longest=2, ends_requests=True),
-    Fault("the proxy hangs", proxy_stopped, longest=4),
+    Fault("the proxy hangs", stopped(lambda scene: scene.proxy), longest=4),
     Fault("prefill's vLLM is killed", engine_killed("prefill"), longest=2),
     Fault("decode's vLLM is killed", engine_killed("decode"), longest=2, ends_requests=True),
-    Fault("prefill's vLLM hangs", engine_stopped("prefill"), longest=4),
-    Fault("decode's vLLM hangs", engine_stopped("decode"), longest=4),
+    Fault("prefill's vLLM hangs", stopped(lambda scene: scene.engines["prefill"]), longest=4),
+    Fault("decode's vLLM hangs", stopped(lambda scene: scene.engines["decode"]), longest=4),
     Fault("the nodes lose each other", cut(*BOTH)),
     Fault("what prefill's node sends to decode's is lost", cut(BOTH[0])),
     Fault("what decode's node sends to prefill's is lost", cut(BOTH[1])),

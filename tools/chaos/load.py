@@ -39,6 +39,10 @@ class Tally:
     failed: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
+    def counts(self) -> tuple[int, int, int, int]:
+        """Requests answered, refused, answered wrongly, and failed, so far."""
+        return self.requests, self.refused, len(self.wrong), len(self.failed)
+
 
 def learn(plain: str, seed: int) -> list[Known]:
     """Prompts of all lengths, and plain vLLM's answers to them: more than its caches hold, so most are computed."""

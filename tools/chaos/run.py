@@ -74,8 +74,7 @@ def draw(seed: int) -> Iterator[tuple[float, Fault, float]]:
 
 def suffer(scene: Scene, load: Load, fault: Fault, seconds: float) -> Row:
     """One fault, from its cause until KV cache flows again."""
-    tally = load.tally
-    before = (tally.requests, tally.refused, len(tally.wrong), len(tally.failed))
+    before = load.tally.counts()
     if fault.ends_requests:
         load.excuse(float("inf"))
     begun = time.monotonic()
@@ -85,8 +84,8 @@ def suffer(scene: Scene, load: Load, fault: Fault, seconds: float) -> Row:
     if fault.ends_requests:
         load.excused_until = time.monotonic() + AFTER_RETURN
     recovered = flows_after(scene, flowed(scene), RECOVERY_SECONDS)
-    after = (tally.requests, tally.refused, len(tally.wrong), len(tally.failed))
-    return Row(fault.name, lasted, recovered, *(now - then for now, then in zip(after, before, strict=True)))
+    since = (now - then for now, then in zip(load.tally.counts(), before, strict=True))
+    return Row(fault.name, lasted, recovered, *since)
 
 
 def flows_after(scene: Scene, before: float, patience: float) -> float | None:

@@ -10,6 +10,7 @@ use chariot_cluster::{ClusterConfig, ClusterName, DEFAULT_LEASE, EtcdEndpoint, L
 use clap::Args;
 
 use crate::Failure;
+use crate::options::absolute;
 
 /// The password's variable, for those who would rather not have a file.
 const PASSWORD_VARIABLE: &str = "CHARIOT_ETCD_PASSWORD";
@@ -75,7 +76,6 @@ impl EtcdOptions {
 
     /// The same for a process in another directory. The password is not in it.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
-        let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
         Ok(Self {
             etcd_ca: absolute(self.etcd_ca)?,
             etcd_cert: absolute(self.etcd_cert)?,

@@ -10,6 +10,7 @@ use chariot_worker::SpillTo;
 use clap::Args;
 
 use crate::Failure;
+use crate::options::absolute;
 
 /// Where blocks go for which memory has no room.
 #[derive(Args, Clone)]
@@ -41,7 +42,7 @@ impl SpillOptions {
 
     /// The same for a process in another directory.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
-        Ok(Self { spill_directory: self.spill_directory.map(std::path::absolute).transpose()?, ..self })
+        Ok(Self { spill_directory: absolute(self.spill_directory)?, ..self })
     }
 
     /// The arguments that read back as this.

@@ -7,6 +7,7 @@ use chariot_worker::{Credentials, Plain, Security};
 use clap::Args;
 
 use crate::Failure;
+use crate::options::absolute;
 
 /// How a worker speaks with other hosts.
 #[derive(Args, Clone)]
@@ -40,7 +41,6 @@ impl TlsOptions {
 
     /// The same for a process in another directory.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
-        let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
         Ok(Self {
             tls_ca: absolute(self.tls_ca)?,
             tls_cert: absolute(self.tls_cert)?,

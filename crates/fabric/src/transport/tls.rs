@@ -70,8 +70,7 @@ impl TlsTransport {
         stream.set_nonblocking(true)?;
         let stream = prepare(TcpStream::from_std(stream)?)?;
         let socket = another(&stream)?;
-        let shown = timeout(PATIENCE, self.acceptor.accept(stream)).await;
-        Ok(link(shown.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, socket))
+        Ok(link(in_time(self.acceptor.accept(stream)).await?, socket))
     }
 }
 
@@ -81,8 +80,7 @@ impl Transport for TlsTransport {
             let name = ServerName::try_from(to.host().to_owned()).map_err(io::Error::other)?;
             let stream = dial(to).await?;
             let socket = another(&stream)?;
-            let shown = timeout(PATIENCE, self.connector.connect(name, stream)).await;
-            Ok(link(shown.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, socket))
+            Ok(link(in_time(self.connector.connect(name, stream)).await?, socket))
         })
     }
 }

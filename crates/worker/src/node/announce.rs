@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use chariot_directory::{Appeared, owner};
+use chariot_pool::Pool;
 use chariot_types::{Key, Member, RunId};
 use chariot_wire::limits::MAX_BATCH;
 use parking_lot::Mutex;
@@ -15,9 +16,13 @@ use tokio::sync::Notify;
 
 use super::{Node, Sight, State, Waiter, Who};
 use crate::node::fetch::Move;
+use crate::tier::Tier;
 
 /// Places of the pool that are looked through under one hold of its lock.
 const STEP: usize = 4096;
+
+/// What is held in one step, and where the next begins.
+type Names = fn(&Pool, Option<&Arc<Tier>>, usize) -> (Vec<Key>, Option<usize>);
 
 /// Changes of names that are still to be told.
 #[derive(Default)]
@@ -64,34 +69,23 @@ impl Node {
     fn look_through(self: &Arc<Self>, is_untold: impl Fn(&[Member], &Key) -> bool + Send + 'static) {
         let node = Arc::downgrade(self);
         self.spawn(async move {
-            let mut from = Some(0);
-            while let (Some(place), Some(node)) = (from, node.upgrade()) {
-                from = node.note_step(place, &is_untold);
-                tokio::task::yield_now().await;
-            }
-            let mut from = Some(0);
-            while let (Some(step), Some(node)) = (from, node.upgrade()) {
-                from = node.note_step_of_disk(step, &is_untold);
-                tokio::task::yield_now().await;
+            let in_memory: Names = |pool, _, place| pool.names(place, STEP);
+            let on_disk: Names = |_, tier, step| tier.map_or((Vec::new(), None), |tier| tier.keys(step));
+            for names in [in_memory, on_disk] {
+                let mut from = Some(0);
+                while let (Some(place), Some(node)) = (from, node.upgrade()) {
+                    from = node.note_step(names, place, &is_untold);
+                    tokio::task::yield_now().await;
+                }
             }
         });
     }
 
     /// Notes what is untold in one step, and returns where the next begins. Under the pool's lock, as all that is noted.
-    fn note_step(&self, place: usize, is_untold: &impl Fn(&[Member], &Key) -> bool) -> Option<usize> {
+    fn note_step(&self, names: Names, place: usize, is_untold: &impl Fn(&[Member], &Key) -> bool) -> Option<usize> {
         let members = self.members();
         let state = self.shared.state();
-        let (names, next) = state.pool.names(place, STEP);
-        self.note(names.into_iter().filter(|key| is_untold(&members, key)).map(Change::Untold));
-        next
-    }
-
-    /// The same of what is on the disk.
-    fn note_step_of_disk(&self, step: usize, is_untold: &impl Fn(&[Member], &Key) -> bool) -> Option<usize> {
-        let members = self.members();
-        let tier = self.shared.tier()?;
-        let _state = self.shared.state();
-        let (names, next) = tier.keys(step);
+        let (names, next) = names(&state.pool, self.shared.tier(), place);
         self.note(names.into_iter().filter(|key| is_untold(&members, key)).map(Change::Untold));
         next
     }
