@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "test", "everything continuous integration checks: lints, tests, wheel, end to end with real vLLM", run_test
     )
     tests.add_argument("--without-vllm", action="store_true", help="leave out what needs vLLM (about 6 GB)")
-    tests.add_argument("--fuzz-seconds", type=int, default=20, metavar="N", help="how long the decoder is fuzzed")
+    tests.add_argument("--fuzz-seconds", type=int, default=10, metavar="N", help="how long each decoder is fuzzed")
 
     show = add("demo", "real vLLM answering through Chariot, compared with plain vLLM", run_demo)
     show.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="2: prefill and decode on different ones")
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     add("lint", "formatting, lints, types and the dependency audit", run_lint)
 
-    fuzzing = add("fuzz", "feed the wire decoder mutated frames", run_fuzz)
+    fuzzing = add("fuzz", "feed each decoder of bytes from outside what a fuzzer makes up", run_fuzz)
     fuzzing.add_argument("--seconds", type=int, default=60, metavar="N")
 
     add("pin", "make tools/vllm-requirements.txt anew for the vLLM version named in tools/vllm_environment.py", run_pin)
@@ -135,7 +135,7 @@ def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:
 
 
 def run_fuzz(arguments: argparse.Namespace, steps: step.Steps) -> None:
-    """The decoder, for a given time."""
+    """The decoders, for a given time each."""
     require(steps.take("fuzz", lambda: checks.fuzz(arguments.seconds)))
 
 

@@ -19,6 +19,8 @@ mod connection;
 mod dial;
 mod endpoint;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 mod host;
 mod inspect;
@@ -63,5 +65,5 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// the time to connect.
 const SETTLED_AFTER: Duration = Duration::from_secs(4);
 
-/// Answers are not received beyond this: a page of records, each as long as etcd allows by default.
-const LARGEST_MESSAGE: usize = 64 << 20;
+/// Answers are not received beyond this: a page of records, each as long as etcd allows by default, takes 48 MiB.
+const LARGEST_MESSAGE: usize = 50 << 20;

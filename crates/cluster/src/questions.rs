@@ -10,7 +10,7 @@ use crate::proto::{
 };
 use crate::{EtcdError, Login, RequestKind};
 
-/// Records asked for at once. Values are as long as etcd allows, whoever wrote them.
+/// Records asked for at once. Values are as long as etcd allows, whoever wrote them: 1.5 MiB, unless it is told otherwise.
 const PAGE: i64 = 32;
 
 /// Records beyond this many are not looked at.
@@ -68,15 +68,13 @@ impl Connection {
         }
     }
 
-    /// All records whose keys begin with `prefix`.
+    /// All records whose keys begin with `prefix`. Those whose values are longer than any answer may be come without them.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Listing, EtcdError> {
         let range_end = end_of(prefix);
         let mut listing = Listing { records: Vec::new(), revision: 0 };
         let mut from = prefix.as_bytes().to_vec();
         loop {
-            let question =
-                RangeRequest { key: from, range_end: range_end.clone(), limit: PAGE, revision: listing.revision };
-            let page: RangeResponse = self.ask(RequestKind::Range, question).await?;
+            let page = self.page(&from, &range_end, listing.revision).await?;
             let header = page.header.ok_or_else(|| self.nonsense(RequestKind::Range))?;
             if listing.revision == 0 {
                 listing.revision = header.revision;
@@ -90,6 +88,21 @@ impl Connection {
                 Some(_) | None => return Ok(listing),
             }
         }
+    }
+
+    /// The first records of a range: many, or one alone if so many are too much, or no more than its key.
+    async fn page(&self, from: &[u8], range_end: &[u8], revision: i64) -> Result<RangeResponse, EtcdError> {
+        let many =
+            RangeRequest { key: from.into(), range_end: range_end.into(), limit: PAGE, revision, keys_only: false };
+        let one = RangeRequest { limit: 1, ..many.clone() };
+        let key = RangeRequest { keys_only: true, ..one.clone() };
+        for question in [many, one] {
+            match self.ask(RequestKind::Range, question).await {
+                Err(EtcdError::Refused { code: tonic::Code::OutOfRange, .. }) => {}
+                page => return page,
+            }
+        }
+        self.ask(RequestKind::Range, key).await
     }
 
     /// The record at `key`.

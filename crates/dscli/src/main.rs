@@ -23,6 +23,7 @@ mod pin;
 mod proxy;
 mod report;
 mod serve;
+mod size;
 mod spill;
 mod start;
 mod status;

@@ -1,11 +1,11 @@
 //! What a proxy is told before it starts: where to listen, which instances there are, and its limits.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chariot_types::WorkerAddress;
-use hyper::http::uri::Authority;
 
 use crate::ProxyError;
 
@@ -252,16 +252,20 @@ impl FromStr for InstanceAddress {
         if bare.contains('@') {
             return Err(bad("it has a user name"));
         }
-        let authority: Authority = bare.parse().map_err(|_| bad("it is not a host and a port"))?;
-        let port = authority.port_u16().ok_or_else(|| bad("it has no port"))?;
+        let (host, port) = bare.rsplit_once(':').ok_or_else(|| bad("it has no port"))?;
+        let port = port.parse().map_err(|_| bad("its port is no number up to 65535"))?;
         if port == 0 {
             return Err(bad("its port is 0"));
         }
-        let host = authority.host();
         if host.is_empty() {
             return Err(bad("it has no host"));
         }
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+            None if host.chars().all(named) => host,
+            _ => return Err(bad("its host is no name, IPv4 address or IPv6 address in brackets")),
+        };
         Ok(Self { host: host.to_owned(), port })
     }
 }
@@ -319,9 +323,18 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_work_are_refused() {
-        for text in
-            ["", "host", ":80", "host:0", "https://host:1", "http://host:1/v1", "u@host:1", "host:99999", "a b:1"]
-        {
+        for text in [
+            "",
+            "host",
+            ":80",
+            "host:0",
+            "https://host:1",
+            "http://host:1/v1",
+            "u@host:1",
+            "host:99999",
+            "a b:1",
+            "a[::1]:1",
+        ] {
             assert!(text.parse::<InstanceAddress>().is_err(), "`{text}` was accepted");
         }
     }

@@ -28,6 +28,8 @@ mod config;
 mod connection;
 mod error;
 mod fleet;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod metrics;
 mod outbound;

@@ -74,23 +74,10 @@ impl Routes {
 
     /// A decode instance's reply, or the proxy's own answer in its place.
     async fn relay(&self, route: Route, request: Request<Incoming>) -> Result<Response<Reply>, Response<Answer>> {
-        if request.method() == Method::CONNECT {
-            return Err(refuse(Refusal::Method, "this is no tunnel", "send the request itself"));
-        }
-        let (mut head, body) = request.into_parts();
-        // Who asks before sending is answered before anything is sent.
-        if head.headers.contains_key(EXPECT) && body.size_hint().lower() > self.max_body_bytes as u64 {
-            return Err(self.unread(Unread::TooLarge));
-        }
-        let body = body::read(body, self.max_body_bytes, self.body_time).await.map_err(|unread| self.unread(unread))?;
-        headers::keep_for_instance(&mut head.headers);
-        let request_id = match route {
-            Route::Forwarded => head.headers.get(&headers::REQUEST_ID).cloned(),
-            _ => Some(headers::ensure_request_id(&mut head.headers)),
-        };
+        let (outbound, request_id) = self.receive(route, request).await?;
         let relayed = match route {
-            Route::Forwarded => self.forward(outbound_as_it_came(head, body)).await,
-            _ => self.complete(Outbound { repeat: Repeat::Harmless, ..outbound_as_it_came(head, body) }).await,
+            Route::Forwarded => self.forward(outbound).await,
+            _ => self.complete(outbound).await,
         };
         match relayed {
             Ok(mut reply) => {
@@ -103,6 +90,34 @@ impl Routes {
                 Err(refusal)
             }
         }
+    }
+
+    /// What a client has asked, whole, as instances are asked it, and the id it is known by; or why it is refused.
+    pub(crate) async fn receive(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+    ) -> Result<(Outbound, Option<HeaderValue>), Response<Answer>> {
+        if request.method() == Method::CONNECT {
+            return Err(refuse(Refusal::Method, "this is no tunnel", "send the request itself"));
+        }
+        let (mut head, body) = request.into_parts();
+        // Who asks before sending is answered before anything is sent.
+        if head.headers.contains_key(EXPECT) && body.size_hint().lower() > self.max_body_bytes as u64 {
+            return Err(self.unread(Unread::TooLarge));
+        }
+        let body = body::read(body, self.max_body_bytes, self.body_time).await.map_err(|unread| self.unread(unread))?;
+        headers::keep_for_instance(&mut head.headers);
+        Ok(match route {
+            Route::Forwarded => {
+                let request_id = head.headers.get(&headers::REQUEST_ID).cloned();
+                (outbound_as_it_came(head, body), request_id)
+            }
+            _ => {
+                let request_id = headers::ensure_request_id(&mut head.headers);
+                (Outbound { repeat: Repeat::Harmless, ..outbound_as_it_came(head, body) }, Some(request_id))
+            }
+        })
     }
 
     async fn complete(&self, request: Outbound) -> Result<Response<Reply>, Response<Answer>> {
@@ -184,7 +199,8 @@ impl Routes {
 }
 
 impl Route {
-    fn of<B>(request: &Request<B>) -> Self {
+    /// What a request asks for.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         match (request.method(), request.uri().path()) {
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,

@@ -70,7 +70,8 @@ impl Proxy {
     }
 }
 
-fn http(config: &ProxyConfig) -> http1::Builder {
+/// How clients' connections are served.
+pub(crate) fn http(config: &ProxyConfig) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(config.timeouts.head_read)

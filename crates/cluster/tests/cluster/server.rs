@@ -1,6 +1,7 @@
 //! [`Etcd`]: a real etcd of one member or several, for one test.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -70,6 +71,11 @@ impl Etcd {
         Self::serving(version, count, "http", Vec::new(), Vec::new())
     }
 
+    /// One member, which anyone may use, and whose values may be as long as this.
+    pub(crate) fn with_values_up_to(version: Version, bytes: usize) -> Self {
+        Self::serving(version, 1, "http", vec![format!("--max-request-bytes={}", bytes + (64 << 10))], Vec::new())
+    }
+
     /// One member that is spoken to by TLS. Servers and `etcdctl` are given these arguments besides.
     pub(crate) fn encrypted(version: Version, server: Vec<String>, client: Vec<String>) -> Self {
         Self::serving(version, 1, "https", server, client)
@@ -135,6 +141,21 @@ impl Etcd {
         let output = self.command(&self.addresses().join(",")).args(arguments).output().unwrap();
         assert!(output.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts zeros at a key, by etcd's HTTP: `etcdctl` sends nothing that is longer than 2 MiB. The key is in base64.
+    pub(crate) fn put_zeros(&self, key: &str, bytes: usize) {
+        let body = format!(r#"{{"key":"{key}","value":"{}"}}"#, "AAAA".repeat(bytes.div_ceil(3)));
+        let mut stream = TcpStream::connect(self.address(0)).unwrap();
+        let head = format!(
+            "POST /v3/kv/put HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
     }
 
     /// Makes `etcdctl` do this for as long as the result lives.

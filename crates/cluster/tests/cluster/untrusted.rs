@@ -41,3 +41,19 @@ fn garbage_at_a_workers_own_key_is_replaced() {
         sees(&first, &[member(1, 1), member(2, 2)]).await;
     });
 }
+
+#[test]
+fn values_that_are_longer_than_any_answer_hide_nobody() {
+    with_each_version(async |version| {
+        // More than a worker takes from etcd at once: each of the first two alone, and the others together.
+        let too_long = 51 << 20;
+        let etcd = Etcd::with_values_up_to(version, too_long);
+        let first = join(&etcd, LONG_LEASE, 1, 1).await;
+        etcd.put_zeros("L2NoYXJpb3QvZGVmYXVsdC93b3JrZXJzLzEyNy4wLjAuMTozMTEwMA==", too_long);
+        etcd.put_zeros("L2NoYXJpb3QvZGVmYXVsdC93b3JrZXJzLzEyNy4wLjAuMTozMTEwMQ==", 3 << 20);
+        let second = join(&etcd, LONG_LEASE, 2, 2).await;
+        for worker in [&first, &second] {
+            sees(worker, &[member(1, 1), member(2, 2)]).await;
+        }
+    });
+}
