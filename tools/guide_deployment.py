@@ -76,8 +76,8 @@ def start_deployment(cleanup: ExitStack, nodes: int, *, outlives_parent: bool) -
     [proxy_port] = HERE.ports([PROXY_PORT])
     proxy = start_proxy(
         proxy_port,
-        port_of(prefill),
-        port_of(decode),
+        prefill.port,
+        decode.port,
         DEMO_LOGS,
         arguments=proxy_arguments(before, behind) if nodes > 1 else (),
         outlives_parent=outlives_parent,
@@ -137,8 +137,3 @@ def proxy_arguments(prefill: Site, decode: Site) -> Sequence[str]:
         "--decoder-worker", decode.worker.address,
         "--dispatch", "concurrent",
     ]  # fmt: skip
-
-
-def port_of(service: Service) -> int:
-    """Where it listens."""
-    return int(service.url.rpartition(":")[2])

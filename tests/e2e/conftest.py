@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment
+from deployment import ENGINE_FLAGS, WORKER_FLAGS, Deployment, on_worker
 from tools import interrupt
 from tools.checkout import LOGS
 from tools.services.data_worker import start_worker
 from tools.services.ports import HOST, free_ports
 from tools.services.proxy import start_proxy
 from tools.services.service import Service, stop_together
-from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.services.vllm_instance import VllmOptions, start_vllm
 from tools.traffic.prompts import token_ids
 
 FreshPrompt = Callable[[int], list[int]]
@@ -43,33 +43,23 @@ def fresh_prompt() -> FreshPrompt:
 @pytest.fixture(scope="session")
 def deployment(logs: Path) -> Iterator[Deployment]:
     """One of everything, started together; the engines' load failure policy is vLLM's default."""
-    worker_port, prefill_port, decode_port, plain_port, proxy_port = free_ports(5)
+    worker_port, plain_port, proxy_port = free_ports(3)
     with ExitStack() as cleanup:
         services: list[Service] = []
 
-        def engine(name: str, port: int, role: str | None) -> Service:
-            options = VllmOptions(
-                port=port,
-                kv_transfer=chariot_transfer(role) if role else None,
-                arguments=ENGINE_FLAGS,
-                environment={"DS_WORKER_ADDR": address},
-            )
-            service = start_vllm(name, options, logs)
-            services.append(service)
-            return service
+        def engine(name: str, options: VllmOptions) -> Service:
+            services.append(start_vllm(name, options, logs))
+            return services[-1]
 
-        address = f"{HOST}:{worker_port}"
-        worker = start_worker(address, logs, *WORKER_FLAGS)
+        worker = start_worker(f"{HOST}:{worker_port}", logs, *WORKER_FLAGS)
         # Whichever worker is at the address by then: a test may have put another one in its place.
         cleanup.callback(worker.stop)
         cleanup.callback(stop_together, services)
-        running = Deployment(
-            worker=worker,
-            prefill=engine("prefill", prefill_port, "kv_producer"),
-            decode=engine("decode", decode_port, "kv_consumer"),
-            plain=engine("plain", plain_port, None),
-            proxy=start_proxy(proxy_port, prefill_port, decode_port, logs),
-        )
+        prefill = engine("prefill", on_worker(worker.address, "kv_producer"))
+        decode = engine("decode", on_worker(worker.address, "kv_consumer"))
+        plain = engine("plain", VllmOptions(port=plain_port, arguments=ENGINE_FLAGS))
+        proxy = start_proxy(proxy_port, prefill.port, decode.port, logs)
+        running = Deployment(worker, prefill, decode, plain, proxy)
         services.append(running.proxy)
         for service in services:
             service.wait_healthy()

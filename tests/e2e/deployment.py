@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.checkout import TINY_MODEL
@@ -27,6 +27,8 @@ ENGINE_FLAGS = (
     # vLLM's own choice on a CPU is 128; smaller blocks put more block boundaries into short prompts.
     *("--block-size", str(BLOCK_TOKENS)),
 )
+# Opens the route that empties vLLM's own prefix cache.
+CACHE_CAN_BE_RESET = {"VLLM_SERVER_DEV_MODE": "1"}
 WORKER_FLAGS = ("--shared_memory_size_mb", "512")
 
 
@@ -53,6 +55,17 @@ class Deployment:
         return [item.token_ids for item in at_once(self.plain.url, prompts, **fields)]
 
 
+def on_worker(worker: str, role: str, *arguments: str, **environment: str) -> VllmOptions:
+    """An engine in `role` at a free port that uses the data worker at that address; `environment` adds variables."""
+    [port] = free_ports(1)
+    return VllmOptions(
+        port=port,
+        kv_transfer=chariot_transfer(role),
+        arguments=(*ENGINE_FLAGS, *arguments),
+        environment={"DS_WORKER_ADDR": worker, **environment},
+    )
+
+
 @contextmanager
 def start_pair(
     name: str,
@@ -66,29 +79,21 @@ def start_pair(
 
     A producer loads nothing, so prefill's own answers are plain vLLM's and save a third engine.
     """
-    worker_port, prefill_port, decode_port, proxy_port = free_ports(4)
+    worker_port, proxy_port = free_ports(2)
     with ExitStack() as cleanup:
         services: list[Service] = []
 
-        def engine(side: str, port: int, role: str) -> Service:
-            options = VllmOptions(
-                port=port,
-                model=model,
-                kv_transfer=chariot_transfer(role),
-                arguments=(*ENGINE_FLAGS, *arguments),
-                environment={"DS_WORKER_ADDR": worker.address, **(environment or {})},
-            )
-            service = start_vllm(f"{name}-{side}", options, logs)
-            services.append(service)
-            return service
+        def engine(side: str, role: str) -> Service:
+            options = on_worker(worker.address, role, *arguments, **(environment or {}))
+            services.append(start_vllm(f"{name}-{side}", replace(options, model=model), logs))
+            return services[-1]
 
         worker = start_worker(f"{HOST}:{worker_port}", logs / name, *WORKER_FLAGS)
         # Whichever worker is at the address by then: a test may have put another one in its place.
         cleanup.callback(worker.stop)
         cleanup.callback(stop_together, services)
-        prefill = engine("prefill", prefill_port, "kv_producer")
-        decode = engine("decode", decode_port, "kv_consumer")
-        proxy = start_proxy(proxy_port, prefill_port, decode_port, logs / name)
+        prefill, decode = engine("prefill", "kv_producer"), engine("decode", "kv_consumer")
+        proxy = start_proxy(proxy_port, prefill.port, decode.port, logs / name)
         services.append(proxy)
         running = Deployment(worker, prefill, decode, plain=prefill, proxy=proxy)
         for service in services:

@@ -13,18 +13,18 @@ import chariot_ds
 from conftest import FreshPrompt
 from deployment import (
     BLOCK_TOKENS,
-    ENGINE_FLAGS,
     MAX_BATCHED_TOKENS,
     OUTPUT_TOKENS,
     Deployment,
     answer,
     assert_carried,
+    on_worker,
 )
 from test_abort import wait_until_idle
 from tools.services.ports import free_ports
 from tools.services.proxy import start_proxy
 from tools.services.service import Service
-from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.services.vllm_instance import start_vllm
 from tools.session import session_members, signal_process
 from tools.traffic.metrics import counter
 from tools.traffic.openai_client import completion_request, events, stream
@@ -33,17 +33,12 @@ from tools.traffic.step_log import StepLog
 RESTARTS = "chariot_proxy_decode_restarts_total"
 
 
-def port_of(service: Service) -> int:
-    """Where a service listens."""
-    return int(service.url.rpartition(":")[2])
-
-
 @pytest.fixture(scope="module")
 def concurrent_proxy(deployment: Deployment, logs: Path) -> Iterator[Service]:
     """A proxy that asks both engines of the deployment at once."""
     [port] = free_ports(1)
     service = start_proxy(
-        port, port_of(deployment.prefill), port_of(deployment.decode), logs,
+        port, deployment.prefill.port, deployment.decode.port, logs,
         name="concurrent-proxy", arguments=["--dispatch", "concurrent"],
     )  # fmt: skip
     try:
@@ -98,16 +93,10 @@ def test_a_client_that_leaves_while_decode_waits_leaves_nothing_behind(
 @pytest.fixture
 def doomed(deployment: Deployment, logs: Path) -> Iterator[tuple[Service, Service]]:
     """A prefill instance that a test may kill, and a proxy that asks it together with the deployment's decode."""
-    engine_port, proxy_port = free_ports(2)
-    options = VllmOptions(
-        port=engine_port,
-        kv_transfer=chariot_transfer("kv_producer"),
-        arguments=ENGINE_FLAGS,
-        environment={"DS_WORKER_ADDR": deployment.worker.address},
-    )
-    engine = start_vllm("doomed-prefill", options, logs)
+    [proxy_port] = free_ports(1)
+    engine = start_vllm("doomed-prefill", on_worker(deployment.worker.address, "kv_producer"), logs)
     proxy = start_proxy(
-        proxy_port, engine_port, port_of(deployment.decode), logs,
+        proxy_port, engine.port, deployment.decode.port, logs,
         name="doomed-proxy", arguments=["--dispatch", "concurrent"],
     )  # fmt: skip
     try:

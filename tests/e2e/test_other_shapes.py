@@ -5,25 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import FreshPrompt
-from deployment import BLOCK_TOKENS, ENGINE_FLAGS, Deployment, answer
-from tools.services.ports import free_ports
+from deployment import BLOCK_TOKENS, CACHE_CAN_BE_RESET, Deployment, answer, on_worker
 from tools.services.service import Service
-from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.services.vllm_instance import start_vllm
 from tools.traffic.openai_client import post
 
 
 @contextmanager
 def engine_of(name: str, deployment: Deployment, logs: Path, *arguments: str) -> Iterator[Service]:
     """An instance in both roles that shares the worker of `deployment`."""
-    [port] = free_ports(1)
-    options = VllmOptions(
-        port=port,
-        kv_transfer=chariot_transfer("kv_both"),
-        arguments=(*ENGINE_FLAGS, *arguments),
-        # Opens the route that empties vLLM's own prefix cache.
-        environment={"DS_WORKER_ADDR": deployment.worker.address, "VLLM_SERVER_DEV_MODE": "1"},
-    )
-    service = start_vllm(name, options, logs)
+    service = start_vllm(name, on_worker(deployment.worker.address, "kv_both", *arguments, **CACHE_CAN_BE_RESET), logs)
     try:
         yield service.wait_healthy()
     finally:

@@ -6,17 +6,17 @@ Their own KV cache is small, so that what is found again was in the worker and n
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from conftest import FreshPrompt
-from deployment import BLOCK_TOKENS, ENGINE_FLAGS, WORKER_FLAGS, Answer, Deployment, answer
+from deployment import BLOCK_TOKENS, CACHE_CAN_BE_RESET, WORKER_FLAGS, Answer, Deployment, answer, on_worker
 from tools.services.data_worker import start_worker
 from tools.services.ports import HOST, free_ports
 from tools.services.service import Service, stop_together
-from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.services.vllm_instance import start_vllm
 from tools.traffic.metrics import external_hits, preemptions
 from tools.traffic.openai_client import Completion, complete, post
 from tools.traffic.step_log import StepLog
@@ -45,23 +45,16 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(logs: Path, deployment: Deployment) -> Iterator[Cluster]:
     """Two instances that were started alike."""
-    worker_port, *ports = free_ports(3)
-    address = f"{HOST}:{worker_port}"
+    [port] = free_ports(1)
     with ExitStack() as cleanup:
-        worker = start_worker(address, logs / "shared-cache", *WORKER_FLAGS)
+        worker = start_worker(f"{HOST}:{port}", logs / "shared-cache", *WORKER_FLAGS)
         cleanup.callback(worker.stop)
         engines: list[Service] = []
         cleanup.callback(stop_together, engines)
-        for name, port in zip(("first", "second"), ports, strict=True):
-            options = VllmOptions(
-                port=port,
-                kv_transfer=chariot_transfer("kv_both"),
-                kv_cache=SMALL_KV_CACHE,
-                arguments=(*ENGINE_FLAGS, "--max-model-len", "2048", "--scheduling-policy", "priority"),
-                # Opens the route that empties vLLM's own prefix cache.
-                environment={"DS_WORKER_ADDR": address, "VLLM_SERVER_DEV_MODE": "1"},
-            )
-            engines.append(start_vllm(f"shared-cache-{name}", options, logs))
+        for name in ("first", "second"):
+            flags = ("--max-model-len", "2048", "--scheduling-policy", "priority")
+            options = on_worker(worker.address, "kv_both", *flags, **CACHE_CAN_BE_RESET)
+            engines.append(start_vllm(f"shared-cache-{name}", replace(options, kv_cache=SMALL_KV_CACHE), logs))
         first, second = (engine.wait_healthy() for engine in engines)
         yield Cluster(first, second, deployment.plain)
 

@@ -10,16 +10,15 @@ import pytest
 from conftest import FreshPrompt
 from deployment import (
     BLOCK_TOKENS,
-    ENGINE_FLAGS,
     MAX_BATCHED_TOKENS,
     Deployment,
     answer,
     assert_carried,
+    on_worker,
     start_pair,
 )
-from tools.services.ports import free_ports
 from tools.services.service import Service
-from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.services.vllm_instance import start_vllm
 from tools.session import session_members
 
 RANKS = 2
@@ -68,14 +67,7 @@ def test_another_number_of_ranks_computes_what_it_cannot_read(
     pair: Deployment, fresh_prompt: FreshPrompt, logs: Path
 ) -> None:
     """Ranks of two hold other heads than one alone: their shards have other keys."""
-    [port] = free_ports(1)
-    options = VllmOptions(
-        port=port,
-        kv_transfer=chariot_transfer("kv_consumer"),
-        arguments=ENGINE_FLAGS,
-        environment={"DS_WORKER_ADDR": pair.worker.address},
-    )
-    single = start_vllm("tensor-parallel-single", options, logs)
+    single = start_vllm("tensor-parallel-single", on_worker(pair.worker.address, "kv_consumer"), logs)
     try:
         single.wait_healthy()
         for tokens in (100, 500):

@@ -105,8 +105,8 @@ def cluster(logs: Path) -> Iterator[Cluster]:
             services.append(
                 start_proxy(
                     port,
-                    prefill=port_of(prefills[0].prefill),
-                    decode=port_of(decodes[0].decode),
+                    prefill=prefills[0].prefill.port,
+                    decode=decodes[0].decode.port,
                     logs=logs,
                     name=name,
                     arguments=[*instances_of(prefills, decodes), *arguments],
@@ -134,17 +134,12 @@ def instances_of(prefills: Sequence[Site], decodes: Sequence[Site]) -> list[str]
     for site in prefills:
         words += ["--prefiller-host", site.node.host]
     for site in prefills[1:]:
-        words += ["--prefiller-port", str(port_of(site.prefill))]
+        words += ["--prefiller-port", str(site.prefill.port)]
     for site in decodes:
         words += ["--decoder-host", site.node.host, "--decoder-worker", site.worker.address]
     for site in decodes[1:]:
-        words += ["--decoder-port", str(port_of(site.decode))]
+        words += ["--decoder-port", str(site.decode.port)]
     return words
-
-
-def port_of(service: Service) -> int:
-    """Where a service listens."""
-    return int(service.url.rpartition(":")[2])
 
 
 def bytes_received(site: Site) -> int:

@@ -79,6 +79,11 @@ class Service:
         return self.wait_until(lambda: answers(f"{self.url}/health"), seconds)
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def is_running(self) -> bool:
         """Whether the process has not ended."""
         return self.process.poll() is None

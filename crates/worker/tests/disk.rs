@@ -34,6 +34,7 @@ over_both_transports! {
     what_comes_back_is_its_namespaces
     what_nobody_has_is_a_miss_at_once
     many_clients_get_the_same_block_from_the_disk
+    what_comes_back_in_a_crowd_pushes_nothing_out_for_good
 }
 
 fn disk(client: &Client) -> SpillStatus {
@@ -230,6 +231,22 @@ fn many_clients_get_the_same_block_from_the_disk(transport: Transport) {
     });
     let after = disk(&writer);
     assert!(after.hits - before.hits <= 4 && after.misses == before.misses, "{before:?} {after:?}");
+}
+
+fn what_comes_back_in_a_crowd_pushes_nothing_out_for_good(transport: Transport) {
+    let worker = TestWorker::start_with_disk(ARENA, DISK);
+    let client = worker.client(transport);
+    let keys = fill(&client, 40);
+    // More than is kept free, and memory is full of what is not on the disk yet.
+    let crowd = 10;
+    let blocks = client.get(&keys[..crowd], Wait::No).unwrap();
+    for (i, block) in blocks.iter().enumerate() {
+        assert!(*block.as_ref().unwrap().bytes() == *bytes(i as u64, MIB), "block {i}: {:?}", client.status());
+    }
+    drop(blocks);
+    settle(&client);
+    assert_eq!(client.exists(&keys).unwrap(), vec![true; keys.len()]);
+    assert!(keys.iter().enumerate().all(|(i, key)| get(&client, *key).unwrap() == bytes(i as u64, MIB)));
 }
 
 #[test]

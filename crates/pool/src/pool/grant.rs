@@ -16,10 +16,7 @@ impl Pool {
     /// wanted. An owner may hold any number of regions; they are its own until it uses them, gives them back or is
     /// dropped.
     pub fn grant(&mut self, owner: OwnerId, ask: GrantAsk, now: Instant) -> Result<Extent, NoRoom> {
-        let capacity = self.room.capacity();
-        let min = Extent::room_for(ask.min).filter(|&min| min <= capacity).ok_or(NoRoom::NeverFits { capacity })?;
-        let want = ask.want.checked_next_multiple_of(Extent::ALIGN).unwrap_or(capacity).clamp(min, capacity);
-        self.largest_ask = self.largest_ask.max(min);
+        let (min, want) = self.bounds(ask)?;
         // What this grant evicts is for this grant: others that wait for room would look in vain.
         let refused = std::mem::take(&mut self.refused);
         let mut taken = self.take_room(min, want, now);
@@ -31,9 +28,15 @@ impl Pool {
         self.refused = refused || taken.is_none();
         self.shown.want_room(self.refused);
         let region = taken.ok_or(NoRoom::Full)?;
-        self.granted += region.len;
-        self.owners.entry(owner).or_default().grants.add(region);
-        Ok(region)
+        Ok(self.give(owner, region))
+    }
+
+    /// As [`Pool::grant`], of what is free or nobody's any more: nothing is evicted for it. Who is refused is not told when
+    /// there is room.
+    pub fn grant_free(&mut self, owner: OwnerId, ask: GrantAsk, now: Instant) -> Result<Extent, NoRoom> {
+        let (min, want) = self.bounds(ask)?;
+        let region = self.take_free(min, want, now).map_err(|_| NoRoom::Full)?;
+        Ok(self.give(owner, region))
     }
 
     /// Takes back a granted region, or a part of one.
@@ -62,16 +65,37 @@ impl Pool {
         self.tell_of_room();
     }
 
-    fn take_room(&mut self, min: u64, want: u64, now: Instant) -> Option<Extent> {
+    /// What an ask comes to in a room of this size.
+    fn bounds(&mut self, ask: GrantAsk) -> Result<(u64, u64), NoRoom> {
+        let capacity = self.room.capacity();
+        let min = Extent::room_for(ask.min).filter(|&min| min <= capacity).ok_or(NoRoom::NeverFits { capacity })?;
+        let want = ask.want.checked_next_multiple_of(Extent::ALIGN).unwrap_or(capacity).clamp(min, capacity);
+        self.largest_ask = self.largest_ask.max(min);
+        Ok((min, want))
+    }
+
+    fn give(&mut self, owner: OwnerId, region: Extent) -> Extent {
+        self.granted += region.len;
+        self.owners.entry(owner).or_default().grants.add(region);
+        region
+    }
+
+    /// Room that is nobody's, or what readers hold where there is none.
+    fn take_free(&mut self, min: u64, want: u64, now: Instant) -> Result<Extent, Held> {
         if let Some(region) = self.room.take(min, want) {
-            return Some(region);
+            return Ok(region);
         }
         self.expire(now);
         self.note_uses();
         let held = self.sweep_limbo();
-        if let Some(region) = self.room.take(min, want) {
-            return Some(region);
-        }
+        self.room.take(min, want).ok_or(held)
+    }
+
+    fn take_room(&mut self, min: u64, want: u64, now: Instant) -> Option<Extent> {
+        let held = match self.take_free(min, want, now) {
+            Ok(region) => return Some(region),
+            Err(held) => held,
+        };
         // Nothing is evicted for a grant that cannot succeed by its size alone.
         if self.room.free() + self.blocks.census().idle.bytes - self.idle_bytes_of(&held) < min {
             return None;

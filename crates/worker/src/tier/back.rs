@@ -1,13 +1,14 @@
 //! How blocks come back: into room of their own, and into the pool when they are whole and their checksums fit.
 //!
-//! Whoever wants a block that is on its way joins those who wait for it.
+//! Whoever wants a block that is on its way joins those who wait for it. A block for which no room is free is parked until
+//! others have left for the disk: only where none can is it given the room of blocks that are lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use chariot_pool::{GrantAsk, Lookup, OwnerId, PutRecord, Terms};
+use chariot_pool::{GrantAsk, Lookup, NoRoom, OwnerId, PutRecord, Terms};
 use chariot_ssd::{Block, Loaded, Memory, Wanted};
 use chariot_types::{Extent, Key};
 
@@ -40,6 +41,36 @@ pub(super) struct Loading {
     pub(super) is_removed: bool,
 }
 
+/// What is done where no room is free.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scarce {
+    /// Others are asked to leave, and blocks wait for their room.
+    Ask,
+    /// Others were asked.
+    Await,
+    /// Others give way, and are lost.
+    Evict,
+}
+
+/// Where a block that is to come back has its place.
+enum Place {
+    /// It comes.
+    Room(Room),
+    /// It is in the pool already.
+    Here,
+    /// Nowhere yet.
+    Full,
+    /// It is larger than the pool.
+    Never,
+}
+
+/// Whether room was found for anything that was parked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unparked {
+    Some,
+    Nothing,
+}
+
 /// Room for one block on its way.
 #[derive(Clone, Copy)]
 struct Room {
@@ -67,7 +98,7 @@ impl Tier {
                 }
             }
         }
-        self.load(&shared, begun);
+        self.load(&shared, begun, Scarce::Ask);
         absent
     }
 
@@ -85,22 +116,39 @@ impl Tier {
         self.bring(ahead.map(nobody).collect());
     }
 
-    fn load(self: &Arc<Self>, shared: &Arc<Shared>, blocks: Vec<(Key, u64)>) {
+    /// Begins to read what there is room for, and parks the rest.
+    fn load(self: &Arc<Self>, shared: &Arc<Shared>, blocks: Vec<(Key, u64)>, scarce: Scarce) -> Unparked {
         if blocks.is_empty() {
-            return;
+            return Unparked::Nothing;
         }
-        let (mut rooms, mut settled, mut parked) = (HashMap::new(), Vec::new(), Vec::new());
-        shared.change(|state| {
-            for (key, len) in &blocks {
-                match room_for(shared, state, key, *len) {
-                    Ok(room) => drop(rooms.insert(*key, room)),
-                    Err(Brought::Not) if self.leaving.load(Ordering::Relaxed) > 0 => parked.push((*key, *len)),
-                    Err(brought) => settled.push((*key, brought)),
+        let (mut rooms, mut settled) = (HashMap::new(), Vec::new());
+        let must_evict = shared.change(|state| {
+            // What could not be made for these, only a change by others makes possible.
+            self.is_making_room.store(scarce == Scarce::Await, Ordering::Relaxed);
+            let (mut parked, mut awaited) = (Vec::new(), 0);
+            for (key, len) in blocks {
+                match room_for(shared, state, &key, len, scarce) {
+                    Place::Room(room) => drop(rooms.insert(key, room)),
+                    Place::Here => settled.push((key, Brought::Here)),
+                    Place::Full if scarce != Scarce::Evict => {
+                        awaited += len.max(Extent::ALIGN);
+                        parked.push((key, len));
+                    }
+                    Place::Full | Place::Never => settled.push((key, Brought::Not)),
                 }
             }
+            self.awaited.fetch_add(awaited, Ordering::Relaxed);
+            self.parked.lock().extend(parked);
+            // Else those who leave look after what is parked.
+            awaited > 0 && self.leaving.load(Ordering::Relaxed) == 0
         });
+        if must_evict {
+            self.room_is_short.notify_one();
+        }
         settled.into_iter().for_each(|(key, brought)| self.finish(shared, &key, brought));
-        self.park(shared, parked);
+        if rooms.is_empty() {
+            return Unparked::Nothing;
+        }
         let wanted = rooms.iter().map(|(key, room)| Wanted { key: *key, memory: room.lend(shared) }).collect();
         let tier = self.clone();
         self.spill.load(wanted, Instant::now() + PATIENCE, move |key, loaded| {
@@ -112,24 +160,22 @@ impl Tier {
             };
             tier.finish(&shared, &key, brought);
         });
+        Unparked::Some
     }
 
-    /// Has blocks wait for the room that others will leave.
-    fn park(self: &Arc<Self>, shared: &Arc<Shared>, blocks: Vec<(Key, u64)>) {
-        if blocks.is_empty() {
-            return;
+    /// Brings what is parked, as far as there is room by now. Where nobody leaves any more who would make some, others
+    /// give way for good.
+    pub(super) fn unpark(self: &Arc<Self>, shared: &Arc<Shared>) -> Unparked {
+        if self.awaited.load(Ordering::Relaxed) == 0 {
+            return Unparked::Nothing;
         }
-        self.parked.lock().extend(blocks);
-        // The last may have left meanwhile, and will not see to these any more.
-        if self.leaving.load(Ordering::Relaxed) == 0 {
-            self.unpark(shared);
-        }
-    }
-
-    /// Room has been made: what waits for it comes.
-    pub(super) fn unpark(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let parked = std::mem::take(&mut *self.parked.lock());
-        self.load(shared, parked);
+        let (parked, scarce) = {
+            let _state = shared.state();
+            self.awaited.store(0, Ordering::Relaxed);
+            let nobody_leaves = self.leaving.load(Ordering::Relaxed) == 0;
+            (std::mem::take(&mut *self.parked.lock()), if nobody_leaves { Scarce::Evict } else { Scarce::Await })
+        };
+        self.load(shared, parked, scarce)
     }
 
     fn finish(&self, shared: &Arc<Shared>, key: &Key, brought: Brought) {
@@ -143,18 +189,23 @@ impl Tier {
 }
 
 /// Room for a block that is not in the pool.
-fn room_for(shared: &Shared, state: &mut State, key: &Key, len: u64) -> Result<Room, Brought> {
+fn room_for(shared: &Shared, state: &mut State, key: &Key, len: u64, scarce: Scarce) -> Place {
     let now = Instant::now();
     if state.pool.lookup(key, now) != Lookup::Miss {
-        return Err(Brought::Here);
+        return Place::Here;
     }
-    let room = Extent::room_for(len).ok_or(Brought::Not)?;
+    let Some(room) = Extent::room_for(len) else { return Place::Never };
     let owner = shared.next_session();
-    match state.pool.grant(owner, GrantAsk { min: room, want: room }, now) {
-        Ok(extent) => Ok(Room { owner, extent }),
-        Err(_) => {
+    let ask = GrantAsk { min: room, want: room };
+    let granted = match scarce {
+        Scarce::Ask | Scarce::Await => state.pool.grant_free(owner, ask, now),
+        Scarce::Evict => state.pool.grant(owner, ask, now),
+    };
+    match granted {
+        Ok(extent) => Place::Room(Room { owner, extent }),
+        Err(refused) => {
             state.pool.drop_owner(owner);
-            Err(Brought::Not)
+            if refused == NoRoom::Full { Place::Full } else { Place::Never }
         }
     }
 }

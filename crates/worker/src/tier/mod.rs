@@ -70,8 +70,10 @@ pub(crate) struct Tier {
     is_making_room: AtomicBool,
     // Held for moments, and never together with another lock.
     loading: Mutex<HashMap<Key, Loading>>,
-    /// What is to come back as soon as what is leaving has made room for it. Held for moments as well.
+    /// What is to come back as soon as there is room for it: each block and its bytes. Under the pool's lock, or for moments.
     parked: Mutex<Vec<(Key, u64)>>,
+    /// Bytes of that. Changes under the pool's lock.
+    awaited: AtomicU64,
 }
 
 impl Tier {
@@ -110,6 +112,7 @@ impl Tier {
             is_making_room: AtomicBool::new(false),
             loading: Mutex::default(),
             parked: Mutex::default(),
+            awaited: AtomicU64::new(0),
         }))
     }
 

@@ -1,8 +1,9 @@
 //! How blocks leave memory: ahead of need, in the order in which they would be evicted.
 //!
 //! When less than a reserve is free, or about to be, the blocks that go next are withdrawn from the pool and handed to the
-//! spill, which has them pinned until they are written. So there is room when it is wanted. Who wants more than the reserve
-//! has evicts as without a disk, and what it evicts is gone: a put never waits for a write.
+//! spill, which has them pinned until they are written. So there is room when it is wanted. A put that wants more than the
+//! reserve has evicts as without a disk, and what it evicts is gone: it never waits for a write. What comes back from the disk
+//! waits for the room that others leave.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use chariot_ssd::{Block, Memory, Stored};
 use chariot_types::NamespaceName;
 
 use super::Tier;
+use super::back::Unparked;
 use crate::shared::{Shared, State};
 
 /// Blocks that are withdrawn under one hold of the pool's lock, and their bytes.
@@ -36,8 +38,13 @@ pub(crate) async fn keep_room(shared: Arc<Shared>) {
             _ = ending.wait_for(|is_ending| *is_ending) => return,
             () = tier.room_is_short.notified() => {}
         }
-        while tier.make_room(&shared) == Step::More {
-            tokio::task::yield_now().await;
+        loop {
+            while tier.make_room(&shared) == Step::More {
+                tokio::task::yield_now().await;
+            }
+            if tier.unpark(&shared) == Unparked::Nothing {
+                break;
+            }
         }
     }
 }
@@ -59,7 +66,7 @@ impl Tier {
         // A block finds its room in one piece. What is leaving may make one, and too much is not given up for it.
         let piece = state.pool.largest_ask().min(self.reserve);
         let is_in_pieces = leaving == 0 && state.pool.largest_free_run() < piece && free < 2 * self.reserve;
-        let short = self.reserve.saturating_sub(free);
+        let short = (self.reserve + self.awaited.load(Ordering::Relaxed)).saturating_sub(free);
         if short == 0 && is_in_pieces { piece } else { short }
     }
 
@@ -130,8 +137,10 @@ impl Drop for Lease {
             state.pool.unpin(self.owner, self.block)
         });
         debug_assert!(unpinned.is_ok(), "a block that leaves is pinned once");
-        if let Some(tier) = self.shared.tier() {
-            tier.unpark(&self.shared);
+        if let Some(tier) = self.shared.tier()
+            && tier.awaited.load(Ordering::Relaxed) > 0
+        {
+            tier.room_is_short.notify_one();
         }
     }
 }
