@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     disturb.add_argument("--minutes", type=float, default=5, metavar="N", help="how long (default 5)")
     disturb.add_argument("--seed", type=int, default=1, metavar="S", help="which faults, in which order (default 1)")
     disturb.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
+    disturb.add_argument("--only", default="", metavar="WORDS", help="the faults with these words in their names alone")
 
     add("lint", "formatting, lints, types and the dependency audit", run_lint)
 
@@ -131,7 +132,9 @@ def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:
     """Installs what is missing, then disturbs it."""
     setup(arguments, steps)
     require(steps.take("wheel", ensure_wheel))
-    require(steps.take("chaos", lambda: chaos.run_chaos(arguments.minutes, arguments.seed, arguments.json)))
+    require(
+        steps.take("chaos", lambda: chaos.run_chaos(arguments.minutes, arguments.seed, arguments.json, arguments.only))
+    )
 
 
 def run_fuzz(arguments: argparse.Namespace, steps: step.Steps) -> None:

@@ -2,12 +2,13 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from tools import step
-from tools.chaos.faults import FAULTS, Fault
+from tools.chaos.fault import Fault
+from tools.chaos.faults import FAULTS
 from tools.chaos.load import Load, learn
 from tools.chaos.report import Report, Row
 from tools.chaos.rest import grown, numbers, wait_for_rest
@@ -24,8 +25,14 @@ AFTER_RETURN = 3.0
 """Requests may fail for so long after what takes them is back."""
 
 
-def run_chaos(minutes: float, seed: int, json_file: Path | None) -> str:
-    """Disturbs the scene for so long, shows what came of it, and fails if anything did not hold."""
+def run_chaos(minutes: float, seed: int, json_file: Path | None, only: str = "") -> str:
+    """Disturbs the scene for so long, shows what came of it, and fails if anything did not hold.
+
+    `only`: the faults with this in their names alone.
+    """
+    faults = [fault for fault in FAULTS if only in fault.name]
+    if not faults:
+        raise Failure(f"no fault has `{only}` in its name", "tools/chaos/faults.py lists them")
     report = Report(seed, minutes)
     with locked("chaos"), ExitStack() as cleanup:
         CHAOS_LOGS.mkdir(parents=True, exist_ok=True)
@@ -39,7 +46,7 @@ def run_chaos(minutes: float, seed: int, json_file: Path | None) -> str:
             if flows_after(scene, flowed(scene), WARM_SECONDS) is None:
                 raise Failure("no KV cache has flowed before anything happened", f"logs are in {CHAOS_LOGS}")
             before = numbers(scene)
-            disturb(scene, load, report)
+            disturb(scene, load, report, faults)
         report.leaks = [*wait_for_rest(scene), *grown(before, numbers(scene))]
         report.engines_lost = scene.lost_engines()
     print(report.table(), flush=True)
@@ -51,10 +58,10 @@ def run_chaos(minutes: float, seed: int, json_file: Path | None) -> str:
     return f"{len(report.rows)} faults, {tally.requests} requests with the right tokens, {tally.refused} asked again"
 
 
-def disturb(scene: Scene, load: Load, report: Report) -> None:
+def disturb(scene: Scene, load: Load, report: Report, faults: Sequence[Fault]) -> None:
     """Has faults happen until the time is over."""
     end = time.monotonic() + 60 * report.minutes
-    for pause, fault, seconds in draw(report.seed):
+    for pause, fault, seconds in draw(report.seed, faults):
         time.sleep(pause)
         if time.monotonic() + seconds > end:
             return
@@ -64,11 +71,11 @@ def disturb(scene: Scene, load: Load, report: Report) -> None:
             raise Failure(f"{' and '.join(lost)} ended while {fault.name}", f"logs are in {CHAOS_LOGS}")
 
 
-def draw(seed: int) -> Iterator[tuple[float, Fault, float]]:
+def draw(seed: int, faults: Sequence[Fault]) -> Iterator[tuple[float, Fault, float]]:
     """Endlessly: how long to wait, what happens, for how many seconds. All happens before anything happens again."""
     generator = random.Random(seed)
     while True:
-        for fault in generator.sample(FAULTS, len(FAULTS)):
+        for fault in generator.sample(faults, len(faults)):
             yield generator.uniform(0, LONGEST_PAUSE), fault, generator.uniform(fault.shortest, fault.longest)
 
 

@@ -12,19 +12,23 @@ from pathlib import Path
 from tools import step
 from tools.checkout import LOGS
 from tools.failure import Failure
+from tools.services.clock import Clock, make_clock
 from tools.services.data_worker import DataWorker, start_worker
+from tools.services.disk import Disk, make_disk
 from tools.services.etcd import Etcd, start_etcd, start_etcd_again
 from tools.services.network import Network, make_network
 from tools.services.node import HERE, Node
 from tools.services.proxy import start_proxy
 from tools.services.service import Service, stop_together
 from tools.services.vllm_instance import VllmOptions, chariot_transfer, start_vllm
+from tools.session import start_time
 
 CHAOS_LOGS = LOGS / "chaos"
 WORKER_PORT, PREFILL_PORT, DECODE_PORT = 31501, 8100, 8200
 PROXY_PORT, PLAIN_PORT = 8400, 8500
 LEASE_SECONDS = 3
-POOL_MEGABYTES = 256
+# Of 150 prompts, memory holds a third and the disk another.
+POOL_MEGABYTES, SPILL_MEGABYTES, DISK_MEGABYTES = 128, 128, 192
 ENGINE_FLAGS = ("--max-num-batched-tokens", "2048", "--max-model-len", "4096", "--block-size", "32")
 SIDES = ("prefill", "decode")
 
@@ -40,6 +44,9 @@ class Scene:
     engines: dict[str, Service]
     proxy: Service
     plain: Service
+    disks: dict[str, Disk]
+    clocks: dict[str, Clock]
+    """The workers' own."""
     expected_ends: set[int] = field(default_factory=set)
     """Processes of engines that were killed on purpose."""
 
@@ -54,7 +61,11 @@ class Scene:
 
     def start_worker(self, side: str) -> None:
         """A fresh worker at the old address."""
-        self.workers[side] = start_site_worker(self.node(side), self.etcd.address)
+        self.workers[side] = start_site_worker(self.node(side), self.etcd.address, self.disks[side], self.clocks[side])
+
+    def is_running(self, side: str) -> bool:
+        """Whether a worker has not ended."""
+        return start_time(self.workers[side].process_id) is not None
 
     def start_etcd(self) -> None:
         """The etcd again, with what it has kept."""
@@ -94,8 +105,10 @@ def set_scene(cleanup: ExitStack) -> Scene:
     etcd = start_etcd(network.hub, CHAOS_LOGS)
     cleanup.callback(lambda: (scene_parts[0].etcd if scene_parts else etcd).service.stop())
     workers = {}
+    disks = {side: make_disk(CHAOS_LOGS / f"{side}.disk", DISK_MEGABYTES, cleanup) for side in SIDES}
+    clocks = {side: make_clock(side, CHAOS_LOGS) for side in SIDES}
     for side, node in zip(SIDES, network.nodes, strict=True):
-        workers[side] = start_site_worker(node, etcd.address)
+        workers[side] = start_site_worker(node, etcd.address, disks[side], clocks[side])
         cleanup.callback(end_worker, workers, side)
         step.note(workers[side].ok_line)
     engines = {
@@ -105,7 +118,7 @@ def set_scene(cleanup: ExitStack) -> Scene:
     [plain_port, proxy_port] = HERE.ports([PLAIN_PORT, PROXY_PORT])
     plain = start_vllm("plain", VllmOptions(port=plain_port, arguments=ENGINE_FLAGS), CHAOS_LOGS)
     proxy = start_scene_proxy(proxy_port, network, workers["decode"].address)
-    scene = Scene(network, etcd, workers, engines, proxy, plain)
+    scene = Scene(network, etcd, workers, engines, proxy, plain, disks, clocks)
     scene_parts.append(scene)
     cleanup.callback(lambda: stop_together([*scene.engines.values(), scene.plain, scene.proxy]))
     step.note("three vLLM instances are loading, about 40 s on two cores")
@@ -123,15 +136,18 @@ def end_worker(workers: dict[str, DataWorker], side: str) -> None:
             worker.stop()
 
 
-def start_site_worker(node: Node, etcd: str) -> DataWorker:
-    """A data worker that joins the cluster."""
+def start_site_worker(node: Node, etcd: str, disk: Disk, clock: Clock) -> DataWorker:
+    """A data worker that joins the cluster, and has a second tier."""
     return start_worker(
         f"{node.host}:{WORKER_PORT}",
         CHAOS_LOGS / node.name,
         "--shared_memory_size_mb", str(POOL_MEGABYTES),
         "--etcd_address", etcd,
         "--lease_seconds", str(LEASE_SECONDS),
+        "--spill_directory", str(disk.folder),
+        "--spill_size_limit", f"{SPILL_MEGABYTES}MiB",
         node=node,
+        environment=clock.environment,
     )  # fmt: skip
 
 

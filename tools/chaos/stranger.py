@@ -1,7 +1,7 @@
 """A client that does a worker no good, until it is killed: `stranger.py ROLE HOST:PORT`.
 
 - `pinner` fills the pool with blocks of its own, pins all of them and sleeps;
-- `crowd`: 200 clients connect and die with what they were writing;
+- `crowd`: 1,000 clients connect and die, some with what they were writing;
 - `babbler` connects again and again, and writes random bytes.
 """
 
@@ -10,10 +10,11 @@ import random
 import socket
 import sys
 import time
+from typing import NoReturn
 
 import chariot_ds
 
-CROWD = 200
+CROWD, AT_ONCE = 1000, 20
 
 
 def pin_all(address: str) -> None:
@@ -34,16 +35,21 @@ def pin_all(address: str) -> None:
 
 
 def come_and_die(address: str) -> None:
-    """Clients that leave nothing but what they had begun."""
-    for number in range(CROWD):
-        child = os.fork()
-        if child == 0:
-            try:
-                client = chariot_ds.Client(address, timeout=5, request_timeout=5)
-                client.put(f"crowd {os.getpid()}", bytes(1 << 16))
-            finally:
-                os._exit(number % 2)
-        os.waitpid(child, 0)
+    """Clients that leave nothing but what they had begun: half of them a put, the others a connection alone."""
+    for first in range(0, CROWD, AT_ONCE):
+        children = [os.fork() or live_and_die(address, number) for number in range(first, first + AT_ONCE)]
+        for child in children:
+            os.waitpid(child, 0)
+
+
+def live_and_die(address: str, number: int) -> NoReturn:
+    """One of them."""
+    try:
+        client = chariot_ds.Client(address, timeout=5, request_timeout=5)
+        if number % 2:
+            client.put(f"crowd {os.getpid()}", bytes(1 << 16))
+    finally:
+        os._exit(0)
 
 
 def babble(address: str) -> None:

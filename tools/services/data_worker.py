@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from tools import step
 from tools.checkout import INSTALLED_DSCLI
 from tools.failure import Failure
 from tools.services.node import HERE, Node
+
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,35 @@ class DataWorker:
 
 
 def start_worker(
-    address: str, logs: Path, *arguments: str, node: Node = HERE, program: Path = INSTALLED_DSCLI
+    address: str,
+    logs: Path,
+    *arguments: str,
+    node: Node = HERE,
+    program: Path = INSTALLED_DSCLI,
+    environment: Mapping[str, str] = NOTHING,
 ) -> DataWorker:
     """`dscli start -w`; returns when the worker serves."""
     logs.mkdir(parents=True, exist_ok=True)
     start = ["start", "-w", "--worker_address", address, "--log_dir", str(logs), *arguments]
-    output = dscli(start, logs, program, node)
+    output = dscli(start, logs, program, node, environment)
     line = next((line for line in output.splitlines() if "[  OK  ]" in line), None)
     if line is None:
         raise Failure(f"`dscli start` ended well but printed no OK line:\n{output}")
     return DataWorker(address, logs, line, program)
 
 
-def dscli(arguments: Sequence[str], directory: Path, program: Path = INSTALLED_DSCLI, node: Node = HERE) -> str:
+def dscli(
+    arguments: Sequence[str],
+    directory: Path,
+    program: Path = INSTALLED_DSCLI,
+    node: Node = HERE,
+    environment: Mapping[str, str] = NOTHING,
+) -> str:
     """Runs a dscli, by default the one that the wheel installed; returns what it printed."""
     result = subprocess.run(
         node.inside([program, *arguments]),
         cwd=directory,
-        env=step.clean_environment(),
+        env=step.clean_environment() | dict(environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -97,7 +97,8 @@ def connected(label: str, count: int, prefix: str) -> Network:
     for node in (hub, *nodes):
         ip("netns", "add", inside(node))
         ip("-n", inside(node), "link", "set", "lo", "up")
-    ip("-n", inside(hub), "link", "add", "bridge", "type", "bridge")
+    # An address of its own, or it would change as ports come and go.
+    ip("-n", inside(hub), "link", "add", "bridge", "address", "02:00:00:00:00:02", "type", "bridge")
     ip("-n", inside(hub), "address", "add", f"{hub.host}/24", "dev", "bridge")
     ip("-n", inside(hub), "link", "set", "bridge", "up")
     for node in nodes:

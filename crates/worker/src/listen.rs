@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Plain;
+use crate::seldom::Seldom;
 use crate::session::{Session, Stream};
 use crate::shared::Shared;
 
@@ -117,6 +118,7 @@ fn is_refused(shared: &Shared, stream: &TcpStream) -> bool {
 pub(crate) async fn listen(shared: Arc<Shared>, door: Door) -> io::Result<()> {
     let door = Accepting::new(door)?;
     let mut sessions = JoinSet::new();
+    let (crowded, failed) = (Seldom::default(), Seldom::default());
     let mut ending = shared.ending.subscribe();
     loop {
         tokio::select! {
@@ -124,14 +126,18 @@ pub(crate) async fn listen(shared: Arc<Shared>, door: Door) -> io::Result<()> {
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
             accepted = door.accept() => match accepted {
                 Ok(_) if sessions.len() >= MAX_SESSIONS => {
-                    tracing::warn!(limit = MAX_SESSIONS, "turned a client away: too many are connected");
+                    if let Some(others) = crowded.is_due(Instant::now()) {
+                        tracing::warn!(limit = MAX_SESSIONS, others, "turned a client away: too many are connected");
+                    }
                 }
                 Ok(stream) => {
                     sessions.spawn(admit(shared.clone(), stream));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: those in use come back, a tight loop would not help.
-                    tracing::warn!(%error, "cannot let a client in");
+                    if let Some(others) = failed.is_due(Instant::now()) {
+                        tracing::warn!(%error, others, "cannot let a client in");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -154,6 +154,7 @@ impl Driver {
             self.shared.state.lock().stats.read_errors += 1;
         }
         let mut buffers = buffers.into_iter();
+        let mut lost = Vec::new();
         for Wanting { key, place, len, who, into, .. } in reading.loads {
             let (own, memory) = match (buffers.next(), into) {
                 (Some(Buffer::Own(own)), Destination::Copied(memory)) => (own, memory),
@@ -178,11 +179,12 @@ impl Driver {
                     answer(Loaded::Hit { block: record.block, memory });
                 }
                 Err((flaw, memory)) => {
-                    self.doubt(key, place, flaw);
+                    lost.extend(self.doubt(key, place, flaw));
                     answer(Loaded::Miss { memory });
                 }
             }
         }
+        self.tell_lost(lost, reading.start);
     }
 
     /// Looks whether what was read is the block that was wanted, all of it, and completes the memory.
@@ -212,26 +214,30 @@ impl Driver {
         }
     }
 
-    /// A block that was not what it should be is not asked for again, unless it has meanwhile gone by itself.
-    fn doubt(&mut self, key: Key, place: Place, flaw: Flaw) {
-        let is_gone = {
-            let mut state = self.shared.state.lock();
-            state.stats.misses += 1;
-            let is_still_there = state.index.find(&key).is_some_and(|(now, _)| now == place);
-            match flaw {
-                _ if !is_still_there => {}
-                Flaw::Unreadable => drop(state.index.remove(&key)),
-                Flaw::Different => {
-                    state.stats.corrupt += 1;
-                    state.forget(&key);
-                }
+    /// A block that was not what it should be is not asked for again, unless it has meanwhile gone by itself. The key of
+    /// one that is lost thereby.
+    fn doubt(&self, key: Key, place: Place, flaw: Flaw) -> Option<Key> {
+        let mut state = self.shared.state.lock();
+        state.stats.misses += 1;
+        let is_still_there = state.index.find(&key).is_some_and(|(now, _)| now == place);
+        match flaw {
+            _ if !is_still_there => {}
+            Flaw::Unreadable => drop(state.index.remove(&key)),
+            Flaw::Different => {
+                state.stats.corrupt += 1;
+                state.forget(&key);
             }
-            is_still_there
-        };
-        if is_gone {
-            tracing::warn!(%key, segment = place.segment, page = place.page, "a block in the spill is lost");
-            self.tell_gone(vec![key]);
         }
+        is_still_there.then_some(key)
+    }
+
+    /// Tells of blocks that one read has lost.
+    fn tell_lost(&mut self, lost: Vec<Key>, start: Place) {
+        let Some(first) = lost.first() else { return };
+        let path = self.shared.path.display();
+        let (segment, page, blocks) = (start.segment, start.page, lost.len());
+        tracing::warn!(%path, segment, page, blocks, %first, "blocks in the spill are lost");
+        self.tell_gone(lost);
     }
 
     /// Answers for blocks that are not there.
