@@ -5,14 +5,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools import bench, checks, clean, demo, interrupt, nodes_bench, running, step, test
+from tools import bench, checks, clean, demo, engine_bench, interrupt, nodes_bench, running, step, test
 from tools.chaos import run as chaos
+from tools.checkout import VLLM
 from tools.etcd import ensure_etcd
 from tools.failure import Failure
 from tools.peers import comparison
 from tools.services import namespaces
 from tools.vllm_environment import ensure_model, ensure_vllm, pin_requirements
 from tools.wheel import build_binary, ensure_wheel
+
+# What `./dev bench` measures on one node.
+ALONE = ("worker", "vllm")
 
 Command = Callable[[argparse.Namespace, step.Steps], None]
 
@@ -47,12 +51,16 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--stop", action="store_true", help="end what an earlier --keep left running")
     show.add_argument("--json", type=Path, metavar="FILE", help="write the table there as JSON")
 
-    measure = add("bench", "put, get, exists and spill against memcpy, a socket ping-pong and fio", run_bench)
+    measure = add(
+        "bench",
+        "put, get, exists and spill against memcpy, a socket ping-pong and fio, and prompts found against computed",
+        run_bench,
+    )
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as JSON")
     measure.add_argument(
         "--nodes", type=int, choices=(1, 2), help="1: one worker alone; 2: between workers of one cluster; else both"
     )
-    measure.add_argument("--only", choices=nodes_bench.PARTS, help="with --nodes 2, this part alone")
+    measure.add_argument("--only", choices=(*ALONE, *nodes_bench.PARTS), help="this part alone")
     measure.add_argument("--peers", action="store_true", help="also run Mooncake, openYuanrong datasystem and Redis")
 
     disturb = add(
@@ -119,13 +127,25 @@ def run_bench(arguments: argparse.Namespace, steps: step.Steps) -> None:
     require(steps.take("dscli", build_binary))
     if arguments.json is not None:
         arguments.json.unlink(missing_ok=True)
-    if arguments.nodes != 2:
+    parts = [arguments.only] if arguments.only else parts_of(arguments.nodes)
+    if "worker" in parts:
         require(steps.take("bench", lambda: bench.run_bench(arguments.json)))
-    if arguments.nodes == 2 or (arguments.nodes is None and namespaces.are_allowed()):
-        parts = [arguments.only] if arguments.only else list(nodes_bench.PARTS)
-        require(steps.take("bench between nodes", lambda: nodes_bench.run_nodes_bench(arguments.json, parts)))
+    if "vllm" in parts and VLLM.exists():
+        setup(arguments, steps)
+        require(steps.take("wheel", ensure_wheel))
+        require(steps.take("bench with vLLM", lambda: engine_bench.run_engine_bench(arguments.json)))
+    elif "vllm" in parts:
+        step.note("the rows with vLLM are left out: `./dev setup` installs it")
+    if between := [part for part in parts if part in nodes_bench.PARTS]:
+        require(steps.take("bench between nodes", lambda: nodes_bench.run_nodes_bench(arguments.json, between)))
     if arguments.peers:
         require(steps.take("peers", lambda: comparison.run_peers(arguments.json)))
+
+
+def parts_of(nodes: int | None) -> list[str]:
+    """What is measured on so many nodes, or on as many as there can be."""
+    has_two = nodes == 2 or (nodes is None and namespaces.are_allowed())
+    return [*(() if nodes == 2 else ALONE), *(nodes_bench.PARTS if has_two else ())]
 
 
 def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:

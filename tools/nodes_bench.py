@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tools import step
 from tools.checkout import BUILT_DSCLI, LOGS
 from tools.iperf3 import ensure_iperf3
+from tools.rows import Row, add_to, alone, table
 from tools.services.data_worker import start_worker
 from tools.services.etcd import Etcd, start_etcd
 from tools.services.link import Link, shape, unshape
@@ -29,8 +29,6 @@ WORKER_PORT = 31501
 SLOW_LINK = Link(gigabits=10, milliseconds=1)
 SMALL_BLOCKS = 100_000
 SECONDS = 600
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -148,27 +146,3 @@ def start_cluster(cleanup: ExitStack, workers: int) -> Cluster:
         cleanup.callback(worker.stop)
         addresses.append(address)
     return Cluster(network, etcd, addresses)
-
-
-def alone(row: str, value: float, unit: str) -> Row:
-    """A row without a reference, as `dscli bench` writes them."""
-    return {"row": row, "value": value, "unit": unit, "reference": "", "reference_value": None, "ratio": None}
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows for a person, in the columns of `dscli bench`."""
-    heads = f"{'row':<26} {'value':>12} {'unit':<8} {'reference':>12} {'ratio':>7}  reference"
-    return "\n".join([heads, *map(line, rows)])
-
-
-def line(row: Row) -> str:
-    """One row."""
-    reference, ratio = ("" if row[name] is None else f"{row[name]:.3f}" for name in ("reference_value", "ratio"))
-    return f"{row['row']:<26} {row['value']:>12.3f} {row['unit']:<8} {reference:>12} {ratio:>7}  {row['reference']}"
-
-
-def add_to(json_file: Path, rows: Sequence[Row]) -> None:
-    """Adds the rows to those that are in the file, if there is one."""
-    content = json.loads(json_file.read_text()) if json_file.exists() else {}
-    content["rows"] = [*content.get("rows", []), *rows]
-    json_file.write_text(json.dumps(content, indent=2) + "\n")
