@@ -2,7 +2,8 @@
 
     python3 ask.py FIRST_URL SECOND_URL MODEL
 
-Prints for each request how many tokens its prompt has, and how many of them came from the data worker.
+Prints for each request how many tokens its prompt has, and how many of them came from the data worker, from the instance's
+own prefix cache, or were computed.
 """
 
 import json
@@ -10,7 +11,8 @@ import sys
 import time
 import urllib.request
 
-HITS = "vllm:external_prefix_cache_hits_total"
+LOADED = "vllm:external_prefix_cache_hits_total"
+KEPT = "vllm:prefix_cache_hits_total"
 DOCUMENT = " ".join(
     f"Paragraph {number}: goods of class {number % 7} are kept for {number} days."
     for number in range(80)
@@ -42,7 +44,7 @@ def main(first: str, second: str, model: str) -> None:
 
 def ask(url: str, model: str, messages: list[dict[str, str]]) -> str:
     """One answer, and a line about it. A lower `priority` is more urgent; it needs --scheduling-policy priority."""
-    before = hits(url)
+    loaded, kept = count(url, LOADED), count(url, KEPT)
     body = {
         "model": model,
         "messages": messages,
@@ -57,20 +59,24 @@ def ask(url: str, model: str, messages: list[dict[str, str]]) -> str:
     )
     with urllib.request.urlopen(request) as reply:
         answer = json.load(reply)
+    tokens = answer["usage"]["prompt_tokens"]
+    loaded, kept = count(url, LOADED) - loaded, count(url, KEPT) - kept
+    # The last token of a prompt is computed in any case: its output is the first of the answer.
+    computed = max(1, tokens - loaded - kept)
     print(
-        f"  {url}: {answer['usage']['prompt_tokens']:5} tokens, {hits(url) - before:5} of them from the data worker"
+        f"  {url}: {tokens:5} tokens, {loaded:5} from the data worker, {kept:5} from its own cache, {computed:5} computed"
     )
     return str(answer["choices"][0]["message"]["content"])
 
 
-def hits(url: str) -> int:
-    """Tokens that the instance has loaded so far."""
+def count(url: str, metric: str) -> int:
+    """What the instance has counted so far."""
     with urllib.request.urlopen(f"{url}/metrics") as reply:
         lines = reply.read().decode().splitlines()
     return sum(
         int(float(line.rsplit(" ", 1)[1]))
         for line in lines
-        if line.startswith(f"{HITS}{{")
+        if line.startswith(f"{metric}{{")
     )
 
 
