@@ -15,6 +15,7 @@ from tools import step
 from tools.checkout import BUILT_DSCLI, LOGS
 from tools.iperf3 import ensure_iperf3
 from tools.rows import Row, add_to, alone, table
+from tools.services.certificates import make_authority
 from tools.services.data_worker import start_worker
 from tools.services.etcd import Etcd, start_etcd
 from tools.services.link import Link, shape, unshape
@@ -25,7 +26,7 @@ NETWORK = "bench"
 # Look-ups are over three workers; what two do among themselves needs no third.
 WORKERS, LOOKUP_WORKERS = 2, 3
 POOL_MEGABYTES = 1024
-WORKER_PORT = 31501
+WORKER_PORT, TLS_WORKER_PORT = 31501, 31502
 SLOW_LINK = Link(gigabits=10, milliseconds=1)
 SMALL_BLOCKS = 100_000
 SECONDS = 600
@@ -37,11 +38,12 @@ class Cluster:
 
     network: Network
     etcd: Etcd
+    nodes: Sequence[Node]
     addresses: Sequence[str]
 
     def measure(self, part: str, rounds: int) -> list[Row]:
         """The rows of one part."""
-        nodes = [self.words(node, address) for node, address in zip(self.network.nodes, self.addresses, strict=True)]
+        nodes = [self.words(node, address) for node, address in zip(self.nodes, self.addresses, strict=True)]
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             step.run(
                 [
@@ -69,7 +71,7 @@ def run_nodes_bench(json_file: Path | None, parts: Sequence[str]) -> str:
     for part in parts:
         step.note(f"between nodes: {part.replace('_', ' ')}")
         with ExitStack() as cleanup:
-            cluster = start_cluster(cleanup, LOOKUP_WORKERS if part == "lookups" else WORKERS)
+            cluster = start_cluster(cleanup, part)
             rows += PARTS[part](cluster)
     print(f"\n{table(rows)}\n", flush=True)
     if json_file is not None:
@@ -93,6 +95,11 @@ def small(cluster: Cluster) -> list[Row]:
     rows = cluster.measure("small", rounds=1)
     requests = cluster.etcd.requests() - before
     return [*rows, alone("etcd_requests_per_block", requests / SMALL_BLOCKS, "requests")]
+
+
+def tls(cluster: Cluster) -> list[Row]:
+    """Pulls within TLS, against the same without."""
+    return cluster.measure("tls", rounds=7)
 
 
 def handoff(cluster: Cluster) -> list[Row]:
@@ -120,29 +127,43 @@ PARTS: dict[str, Callable[[Cluster], list[Row]]] = {
     "transfers": transfers,
     "lookups": lookups,
     "small": small,
+    "tls": tls,
     "handoff": handoff,
     "slow_transfers": slow_transfers,
 }
 
 
-def start_cluster(cleanup: ExitStack, workers: int) -> Cluster:
-    """An etcd and the workers, which serve when this returns; `cleanup` ends them."""
-    network = make_network(NETWORK, workers, cleanup)
+def start_cluster(cleanup: ExitStack, part: str) -> Cluster:
+    """An etcd and the workers for a part, which serve when this returns; `cleanup` ends them."""
+    network = make_network(NETWORK, LOOKUP_WORKERS if part == "lookups" else WORKERS, cleanup)
     logs = LOGS / "bench"
     etcd = start_etcd(network.hub, logs)
     cleanup.callback(etcd.service.stop)
-    addresses = []
-    for node in network.nodes:
-        [port] = node.ports([WORKER_PORT])
-        address = f"{node.host}:{port}"
-        worker = start_worker(
-            address,
-            logs,
-            "--etcd_address", etcd.address,
-            "--shared_memory_size_mb", str(POOL_MEGABYTES),
-            node=node,
-            program=BUILT_DSCLI,
-        )  # fmt: skip
-        cleanup.callback(worker.stop)
-        addresses.append(address)
-    return Cluster(network, etcd, addresses)
+    nodes = list(network.nodes)
+    addresses = [start_bench_worker(cleanup, node, WORKER_PORT, etcd) for node in nodes]
+    if part == "tls":
+        authority = make_authority(logs / "certificates")
+        within = ["--cluster_name", "tls"]
+        addresses += [
+            start_bench_worker(cleanup, node, TLS_WORKER_PORT, etcd, *within, *authority.arguments(node))
+            for node in nodes
+        ]
+        nodes += nodes
+    return Cluster(network, etcd, nodes, addresses)
+
+
+def start_bench_worker(cleanup: ExitStack, node: Node, preferred: int, etcd: Etcd, *arguments: str) -> str:
+    """A worker that serves when this returns; its address."""
+    [port] = node.ports([preferred])
+    address = f"{node.host}:{port}"
+    worker = start_worker(
+        address,
+        LOGS / "bench",
+        "--etcd_address", etcd.address,
+        "--shared_memory_size_mb", str(POOL_MEGABYTES),
+        *arguments,
+        node=node,
+        program=BUILT_DSCLI,
+    )  # fmt: skip
+    cleanup.callback(worker.stop)
+    return address

@@ -132,6 +132,7 @@ enum OneNodesPart {
     Transfers,
     Lookups,
     Small,
+    Tls,
     Handoff,
 }
 
@@ -142,6 +143,7 @@ impl BenchNodes {
             OneNodesPart::Transfers => NodesPart::Transfers,
             OneNodesPart::Lookups => NodesPart::Lookups,
             OneNodesPart::Small => NodesPart::Small,
+            OneNodesPart::Tls => NodesPart::Tls,
             OneNodesPart::Handoff => NodesPart::Handoff,
         };
         let config = NodesConfig { nodes: self.nodes, iperf3: self.iperf3, rounds: self.rounds.into() };

@@ -111,7 +111,13 @@ async fn who_is(stream: &TcpStream) -> Who {
 
 /// Whether TLS is required of a client there.
 fn is_refused(shared: &Shared, stream: &TcpStream) -> bool {
-    shared.plain == Plain::Refused && !stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+    shared.plain == Plain::Refused && !is_on_this_host(stream)
+}
+
+/// Nobody else has a conversation from the address that this host is reached at: its kernel drops what pretends to.
+fn is_on_this_host(stream: &TcpStream) -> bool {
+    let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return false };
+    peer.ip().to_canonical().is_loopback() || peer.ip() == own.ip()
 }
 
 /// Lets clients in through `door` until the worker ends.

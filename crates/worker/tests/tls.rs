@@ -7,14 +7,17 @@
 mod papers;
 mod support;
 
-use std::net::{IpAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chariot_client::{Client, Transport, Wait};
 use chariot_types::{Member, WorkerAddress};
+use chariot_wire::{FrameWriter, HEADER_LEN, Hello, PROTOCOL_VERSION, Request};
 use chariot_worker::{Credentials, Plain, Security, Worker, WorkerConfig, WorkerError};
 use papers::Authority;
+use rustix::net::{AddressFamily, SocketType};
 use support::{SOON, bytes, eventually, free_address, key, options, put};
 use tokio::sync::watch;
 
@@ -119,8 +122,22 @@ fn where_tls_is_required_clients_on_other_hosts_are_turned_away_and_those_on_thi
         let address = format!("{host}:{port}").parse().unwrap();
         Client::connect(&address, options(Transport::Tcp)).map(|client| put(&client, "block", b"bytes"))
     };
-    assert!(connect(&outside.to_string()).is_err());
     assert!(connect("127.0.0.1").is_ok());
+    assert!(connect(&outside.to_string()).is_ok());
+    assert!(is_welcome(outside, (outside, port).into()));
+    // As another host would be seen: it is reached at one address, and comes from another.
+    assert!(!is_welcome(outside, (Ipv4Addr::LOCALHOST, port).into()));
+}
+
+/// Whether a client that comes from an address is answered.
+fn is_welcome(from: IpAddr, to: SocketAddr) -> bool {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0)).unwrap();
+    rustix::net::connect(&socket, &to).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let mut hello = Vec::new();
+    FrameWriter::new(&mut hello).request(1, &Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"" }), 0);
+    stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; HEADER_LEN]).is_ok()
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod lookups;
 mod place;
 mod raw;
 mod small;
+mod tls;
 mod transfers;
 
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub enum NodesPart {
     Lookups,
     /// Very many small blocks, of which the rows say little: what they cost others is seen there. Two nodes.
     Small,
+    /// Pulls within TLS, against pulls without: two workers that speak plainly, and two on the same nodes within TLS.
+    Tls,
     /// A prompt's KV cache that follows its computation, against carrying it afterwards: two nodes.
     Handoff,
 }
@@ -40,7 +43,7 @@ pub enum NodesPart {
 /// What to measure with.
 #[derive(Clone, Debug)]
 pub struct NodesConfig {
-    /// The workers, all of one cluster and used by nobody else, and where each is.
+    /// The workers, all of one cluster (two, for TLS) and used by nobody else, and where each is.
     pub nodes: Vec<Place>,
     /// The program iperf3.
     pub iperf3: PathBuf,
@@ -50,7 +53,11 @@ pub struct NodesConfig {
 
 /// Runs one part; `progress` is told what is being measured.
 pub fn run_nodes(part: NodesPart, config: &NodesConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
-    let needed = if part == NodesPart::Lookups { 3 } else { 2 };
+    let needed = match part {
+        NodesPart::Transfers | NodesPart::Small | NodesPart::Handoff => 2,
+        NodesPart::Lookups => 3,
+        NodesPart::Tls => 4,
+    };
     ensure!(config.nodes.len() >= needed, "{needed} nodes are needed, and {} are named", config.nodes.len());
     let nodes = config.nodes.iter().map(Node::connect).collect::<Result<Vec<_>>>()?;
     progress("waiting until the workers' memory is touched");
@@ -59,6 +66,7 @@ pub fn run_nodes(part: NodesPart, config: &NodesConfig, progress: &mut dyn FnMut
         NodesPart::Transfers => transfers::measure(&nodes, config, progress),
         NodesPart::Lookups => lookups::measure(&nodes, config, progress),
         NodesPart::Small => small::measure(&nodes, progress),
+        NodesPart::Tls => tls::measure(&nodes, config, progress),
         NodesPart::Handoff => handoff::measure(&nodes, config, progress),
     }
 }

@@ -12,10 +12,13 @@ use super::{Node, NodesConfig};
 use crate::Row;
 use crate::sample::{Round, compared};
 
+/// Many at once.
+pub(super) const MANY: Shape = Shape { name: "64x1MiB", len: 1 << 20, count: 64, calls: 2 };
+
 const SHAPES: [Shape; 3] = [
     Shape { name: "1MiB", len: 1 << 20, count: 1, calls: 48 },
     Shape { name: "16MiB", len: 16 << 20, count: 1, calls: 4 },
-    Shape { name: "64x1MiB", len: 1 << 20, count: 64, calls: 2 },
+    MANY,
 ];
 
 const RAW: &str = "the same bytes in one TCP request and response between the nodes";
@@ -63,7 +66,7 @@ pub(super) fn measure(nodes: &[Node], config: &NodesConfig, progress: &mut dyn F
 }
 
 /// GB/s of gets on a node that has to fetch what it is asked for.
-fn pull(holder: &Node, asker: &Node, shape: Shape, names: &mut Names) -> Result<f64> {
+pub(super) fn pull(holder: &Node, asker: &Node, shape: Shape, names: &mut Names) -> Result<f64> {
     rate(holder, asker, shape, names, |keys| Batches::get(asker, keys).map(drop))
 }
 
