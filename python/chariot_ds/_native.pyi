@@ -122,6 +122,7 @@ class Client:
         transport: Literal["auto", "tcp"] = "auto",
         name: str = "python",
         namespace: str = "default",
+        token: str | None = None,
     ) -> Self: ...
     @staticmethod
     def connect_later(
@@ -132,6 +133,7 @@ class Client:
         transport: Literal["auto", "tcp"] = "auto",
         name: str = "python",
         namespace: str = "default",
+        token: str | None = None,
     ) -> Client: ...
     @property
     def address(self) -> str: ...

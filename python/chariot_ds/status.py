@@ -77,6 +77,7 @@ class Status(TypedDict):
     """How a worker is. Bytes are bytes, times are seconds, counts are since the worker's start."""
 
     worker_address: str
+    tenant: str | None
     version: str
     pid: int
     uptime_s: float

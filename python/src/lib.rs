@@ -6,6 +6,7 @@
 mod chain;
 mod client;
 mod connector;
+mod describe;
 
 use pyo3::prelude::*;
 

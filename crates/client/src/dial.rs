@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chariot_types::{NamespaceName, WorkerAddress};
-use chariot_wire::{FrameWriter, HEADER_LEN, Header, Hello, PROTOCOL_VERSION, Reply, Request};
+use chariot_wire::{FrameWriter, HEADER_LEN, Header, Hello, PROTOCOL_VERSION, Refusal, Reply, Request};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -43,6 +43,11 @@ pub(crate) fn dial(
     let timeout = options.request_timeout;
     Ok(Connection::new(address.clone(), socket.into(), payload, remote.arena, timeout, wake_keeper))
 }
+
+/// Why a worker does not let a client in, in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotLetIn(pub(crate) String);
 
 /// What a worker says of itself.
 struct Remote {
@@ -88,7 +93,8 @@ fn go_local(remote: &Remote, options: &ConnectOptions, deadline: Instant) -> io:
 /// Says hello and waits to be welcomed; also returns the descriptors that came with the welcome.
 fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Result<(Remote, Vec<OwnedFd>)> {
     let name = &options.name.as_bytes()[..options.name.len().min(chariot_wire::limits::MAX_NAME)];
-    let hello = Hello { version: PROTOCOL_VERSION, pid: std::process::id(), name };
+    let token = options.token.as_ref().map_or(&b""[..], |token| token.secret().as_bytes());
+    let hello = Hello { version: PROTOCOL_VERSION, pid: std::process::id(), name, token };
     send(socket, 1, &Request::Hello(hello), deadline)?;
     let mut files = Vec::new();
     let mut head = [0; HEADER_LEN];
@@ -103,6 +109,9 @@ fn greet(socket: &Socket, options: &ConnectOptions, deadline: Instant) -> io::Re
         Reply::Welcome(welcome) if welcome.version == PROTOCOL_VERSION => {
             let local_path = PathBuf::from(std::ffi::OsStr::from_bytes(welcome.local_path));
             Ok((Remote { run: welcome.run, arena: welcome.arena, local_path }, files))
+        }
+        Reply::Refused { refusal: Refusal::Stranger, text } => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, NotLetIn(text.to_owned())))
         }
         Reply::Refused { text, .. } => Err(io::Error::other(text.to_owned())),
         _ => Err(io::Error::other("the worker speaks another version of the protocol")),

@@ -17,6 +17,14 @@ pub enum ClientError {
         /// What the last attempt to connect ran into, if there was one.
         source: Option<io::Error>,
     },
+    /// The worker has tenants, and this client is none of theirs.
+    #[error("the data worker at `{address}` does not let this client in: {text}")]
+    Stranger {
+        /// Where the worker is.
+        address: WorkerAddress,
+        /// The worker's words.
+        text: String,
+    },
     /// The pool is full of blocks that are pinned, growing or granted.
     #[error("the pool has no room for `{asked}` bytes: what fills it is pinned or still written")]
     NoRoom {

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::connection::Connection;
-use crate::dial::dial;
+use crate::dial::{NotLetIn, dial};
 use crate::{ClientError, ConnectOptions};
 
 /// The first pause between two attempts to connect; it doubles up to [`LONGEST_PAUSE`].
@@ -59,7 +59,7 @@ impl Link {
             Err(error) => {
                 let copy = io::Error::new(error.kind(), error.to_string());
                 *self.last_error.lock() = Some(copy);
-                Err(ClientError::Unavailable { address: self.address.clone(), source: Some(error) })
+                Err(self.no_way(Some(error)))
             }
         }
     }
@@ -90,6 +90,15 @@ impl Link {
         let last = self.last_error.lock();
         let source = last.as_ref().map(|error| io::Error::new(error.kind(), error.to_string()));
         ClientError::Unavailable { address: self.address.clone(), source }
+    }
+
+    /// What came of an attempt to connect.
+    fn no_way(&self, source: Option<io::Error>) -> ClientError {
+        let address = self.address.clone();
+        match source.as_ref().and_then(|error| error.get_ref()?.downcast_ref::<NotLetIn>()) {
+            Some(NotLetIn(text)) => ClientError::Stranger { address, text: text.clone() },
+            None => ClientError::Unavailable { address, source },
+        }
     }
 
     fn run(&self) {

@@ -29,6 +29,7 @@ mod question;
 mod reader;
 mod regions;
 mod riders;
+mod token;
 mod touched;
 
 pub use block::Block;
@@ -41,3 +42,4 @@ pub use growing::GrowingBlock;
 pub use options::{ConnectOptions, Room, Transport, Wait};
 pub use pending::PendingGet;
 pub use question::{PendingExists, PendingPrefix, Question};
+pub use token::{NoToken, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, token_from_environment, token_in_file};

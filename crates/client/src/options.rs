@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::ClientError;
 
-use chariot_types::NamespaceName;
+use chariot_types::{NamespaceName, Token};
 
 /// How a client reaches its worker.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct ConnectOptions {
     pub name: String,
     /// Whose the blocks are that it puts.
     pub namespace: NamespaceName,
+    /// By what it shows whose it is, where the worker has tenants.
+    pub token: Option<Token>,
 }
 
 impl Default for ConnectOptions {
@@ -29,6 +31,7 @@ impl Default for ConnectOptions {
             transport: Transport::Auto,
             name: String::new(),
             namespace: NamespaceName::default(),
+            token: None,
         }
     }
 }

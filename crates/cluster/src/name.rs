@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chariot_types::TenantName;
+
 /// Which of the clusters that share an etcd: letters, digits, `-`, `_` and `.`, at most 64 of them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClusterName(String);
@@ -21,6 +23,12 @@ impl ClusterName {
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// That of a tenant of this cluster's workers, a cluster of its own. No text names it.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &TenantName) -> Self {
+        Self(format!("{}+{tenant}", self.0))
     }
 
     /// What the keys of all workers' records begin with.
@@ -63,5 +71,12 @@ mod tests {
             assert!(text.parse::<ClusterName>().unwrap_err().to_string().contains(text));
         }
         assert_eq!("Team-1_a.b".parse::<ClusterName>().unwrap().prefix(), "/chariot/Team-1_a.b/workers/");
+    }
+
+    #[test]
+    fn a_tenants_cluster_is_no_other() {
+        let cluster = ClusterName::default().of_tenant(&"a".parse().unwrap());
+        assert_eq!(cluster.prefix(), "/chariot/default+a/workers/");
+        assert!(cluster.as_str().parse::<ClusterName>().is_err());
     }
 }

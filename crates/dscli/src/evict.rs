@@ -1,11 +1,11 @@
 //! `dscli evict`: makes a worker let go of blocks.
 
-use chariot_client::{Client, ConnectOptions, Evict};
+use chariot_client::{Client, Evict};
 use chariot_types::NamespaceName;
 use clap::Args;
 
 use crate::keys::Keys;
-use crate::options::At;
+use crate::options::{At, client_options};
 use crate::status::bytes;
 use crate::{Failure, report};
 
@@ -55,7 +55,7 @@ impl RunEvict {
             (None, None) => Evict::Keys(&keys),
         };
         let failed = |error| Failure::of_client(error, address);
-        let options = ConnectOptions { name: "dscli evict".into(), ..Default::default() };
+        let options = client_options("dscli evict")?;
         let client = Client::connect(address, options).map_err(failed)?;
         let before = client.status().map_err(failed)?;
         if let Some(namespace) = &self.namespace

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use chariot_client::ClientError;
+use chariot_client::{ClientError, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 use chariot_types::WorkerAddress;
 use chariot_worker::WorkerError;
 
@@ -56,6 +56,9 @@ impl Failure {
         let hint = match &error {
             ClientError::Unavailable { .. } => {
                 format!("start one with `dscli start -w --worker_address {address}`, or name another address")
+            }
+            ClientError::Stranger { .. } => {
+                format!("name your tenant's token with {TOKEN_VARIABLE}, or a file with it with {TOKEN_FILE_VARIABLE}")
             }
             _ => "`dscli doctor` looks for what is wrong".to_owned(),
         };

@@ -18,6 +18,7 @@ mod failure;
 mod keys;
 mod log;
 mod options;
+mod parts;
 mod patience;
 mod pin;
 mod proxy;
@@ -28,6 +29,7 @@ mod spill;
 mod start;
 mod status;
 mod stop;
+mod tenants;
 mod tls;
 mod top;
 

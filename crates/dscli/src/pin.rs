@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chariot_client::{Client, ClientError, ConnectOptions};
+use chariot_client::{Client, ClientError};
 use chariot_types::WorkerAddress;
 use clap::Args;
 
 use crate::keys::Keys;
-use crate::options::At;
+use crate::options::{At, client_options};
 use crate::{Failure, report};
 
 /// Keep hot prompts: have blocks go last when room is needed
@@ -87,7 +87,7 @@ impl Unpin {
 }
 
 fn connect(address: &WorkerAddress, name: &str) -> Result<Client, Failure> {
-    let options = ConnectOptions { name: name.into(), ..Default::default() };
+    let options = client_options(name)?;
     Client::connect(address, options).map_err(|error| Failure::of_client(error, address))
 }
 

@@ -10,11 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Failure;
 use crate::daemon::{Starter, Word};
 use crate::ending::Ending;
-use crate::etcd::EtcdOptions;
 use crate::log::{self, Rotation};
-use crate::spill::SpillOptions;
+use crate::parts::Parts;
 use crate::start::parse_quota;
-use crate::tls::TlsOptions;
 
 /// Serve as a data worker; `dscli start -w` runs this.
 #[derive(Args)]
@@ -34,25 +32,13 @@ pub(crate) struct Serve {
     #[arg(long, value_parser = parse_quota)]
     namespace_quota_mb: Vec<Quota>,
     #[command(flatten)]
-    spill: SpillOptions,
-    #[command(flatten)]
-    etcd: EtcdOptions,
-    #[command(flatten)]
-    tls: TlsOptions,
+    parts: Parts,
 }
 
 impl Serve {
-    /// The arguments that read back as `config`, with its disk as `spill`, its cluster as `etcd` and its security as `tls`, and
-    /// `log_level`.
-    pub(crate) fn arguments(
-        config: &WorkerConfig,
-        spill: &SpillOptions,
-        etcd: &EtcdOptions,
-        tls: &TlsOptions,
-        log_level: &str,
-    ) -> Vec<std::ffi::OsString> {
-        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, cluster: _, security: _, spill: _ } =
-            config;
+    /// The arguments that read back as `config`, with the rest of it as `parts`, and `log_level`.
+    pub(crate) fn arguments(config: &WorkerConfig, parts: &Parts, log_level: &str) -> Vec<std::ffi::OsString> {
+        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, .. } = config;
         let mut arguments = vec![
             "serve".into(),
             format!("--worker_address={address}").into(),
@@ -69,9 +55,7 @@ impl Serve {
                 .iter()
                 .map(|Quota { namespace, bytes }| format!("--namespace_quota_mb={namespace}={}", bytes >> 20).into()),
         );
-        arguments.extend(spill.arguments());
-        arguments.extend(etcd.arguments());
-        arguments.extend(tls.arguments());
+        arguments.extend(parts.arguments());
         arguments
     }
 
@@ -81,21 +65,10 @@ impl Serve {
             Ok(log) => log,
             Err(failure) => return give_up(starter, failure),
         };
-        let cluster = match self.etcd.config() {
-            Ok(cluster) => cluster,
-            Err(failure) => return give_up(starter, failure),
-        };
-        let config = WorkerConfig {
-            address: self.worker_address,
-            shared_memory: self.shared_memory,
-            run_dir: self.run_dir,
-            log_dir: self.log_dir,
-            quotas: self.namespace_quota_mb,
-            cluster,
-            security: self.tls.security(),
-            spill: self.spill.config(),
-        };
-        let worker = match ServingWorker::start(config) {
+        let Self { worker_address, shared_memory, run_dir, log_dir, namespace_quota_mb, parts, .. } = self;
+        let quotas = namespace_quota_mb;
+        let config = WorkerConfig { quotas, ..WorkerConfig::new(worker_address, shared_memory, run_dir, log_dir) };
+        let worker = match parts.complete(config).and_then(ServingWorker::start) {
             Ok(worker) => worker,
             Err(failure) => return give_up(starter, failure),
         };

@@ -6,17 +6,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chariot_client::{Client, ConnectOptions};
-use chariot_types::{NamespaceNameError, WorkerAddress};
+use chariot_types::NamespaceNameError;
 use chariot_worker::{Quota, WorkerConfig, default_run_dir, default_shared_memory};
 use clap::Args;
 
 use crate::daemon::Daemon;
-use crate::etcd::EtcdOptions;
 use crate::log::Rotation;
 use crate::options::At;
+use crate::parts::Parts;
 use crate::serve::{Serve, ServingWorker};
-use crate::spill::SpillOptions;
-use crate::tls::TlsOptions;
 use crate::{Failure, log, report};
 
 /// Start a data worker on this node
@@ -34,7 +32,7 @@ pub(crate) struct Start {
     at: At,
     /// Megabytes (2^20 bytes) of host memory for KV cache [default: a quarter of the machine's, if half of what is
     /// available allows]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40), conflicts_with = "tenants")]
     shared_memory_size_mb: Option<u64>,
     /// What a namespace may hold when others want room, in megabytes (2^20 bytes); once for each. Over it, its blocks go
     /// first; within it, others' do. A namespace is a model, as its vLLM instances call it [default: all compete alike]
@@ -53,11 +51,7 @@ pub(crate) struct Start {
     #[arg(long)]
     foreground: bool,
     #[command(flatten)]
-    spill: SpillOptions,
-    #[command(flatten)]
-    etcd: EtcdOptions,
-    #[command(flatten)]
-    tls: TlsOptions,
+    parts: Parts,
 }
 
 /// Seconds within which a worker on its own must serve, where the user names none.
@@ -70,6 +64,7 @@ Examples:
   dscli start -w --spill_directory /mnt/nvme0/chariot --spill_size_limit 500GiB
   dscli start -w --foreground
   dscli start -w --namespace_quota_mb Qwen/Qwen2.5-7B-Instruct=16384 --namespace_quota_mb llama=8192
+  dscli start -w --tenants /etc/chariot/tenants
   dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379,10.0.0.2:2379
   dscli start -w --worker_address 10.0.0.7:31501 --etcd_address 10.0.0.1:2379 --require_tls \\
       --tls_ca ca.pem --tls_cert node7.pem --tls_key node7.key
@@ -89,18 +84,15 @@ impl Start {
 
     /// Starts a daemon.
     fn start(&self, task: &str) -> Result<(), Failure> {
-        let patience =
-            self.timeout.map_or(PATIENCE + self.spill.patience() + self.etcd.patience(), Duration::from_secs);
+        let patience = self.timeout.map_or(PATIENCE + self.parts.patience(), Duration::from_secs);
         let deadline = Instant::now() + patience;
         let log_dir = self.log_dir.clone().map_or_else(log::default_dir, Ok)?;
         let config = self.config(std::path::absolute(log_dir)?)?;
         let log = LogSince::now(&log::worker_log(&config.log_dir, &config.address))?;
         let mut command = Command::new(std::env::current_exe()?);
-        let (spill, etcd, tls) =
-            (self.spill.clone().absolute()?, self.etcd.clone().absolute()?, self.tls.clone().absolute()?);
-        command.args(Serve::arguments(&config, &spill, &etcd, &tls, &self.level.log_level));
+        command.args(Serve::arguments(&config, &self.parts.clone().absolute()?, &self.level.log_level));
         let mut daemon = Daemon::start(&mut command, log.file.try_clone()?)?;
-        let served = daemon.wait(deadline).and_then(|()| answers(&config.address, deadline));
+        let served = daemon.wait(deadline).and_then(|()| answers(&config, deadline));
         if let Err(failure) = served {
             drop(daemon);
             return Err(log.explain(failure));
@@ -125,16 +117,10 @@ impl Start {
     }
 
     fn config(&self, log_dir: PathBuf) -> Result<WorkerConfig, Failure> {
-        Ok(WorkerConfig {
-            address: self.at.worker_address.clone(),
-            shared_memory: self.shared_memory_size_mb.map_or_else(default_shared_memory, |megabytes| megabytes << 20),
-            run_dir: std::path::absolute(default_run_dir())?,
-            log_dir,
-            quotas: self.namespace_quota_mb.clone(),
-            cluster: self.etcd.config()?,
-            security: self.tls.security(),
-            spill: self.spill.config(),
-        })
+        let shared_memory = self.shared_memory_size_mb.map_or_else(default_shared_memory, |megabytes| megabytes << 20);
+        let run_dir = std::path::absolute(default_run_dir())?;
+        let config = WorkerConfig::new(self.at.worker_address.clone(), shared_memory, run_dir, log_dir);
+        self.parts.complete(WorkerConfig { quotas: self.namespace_quota_mb.clone(), ..config })
     }
 }
 
@@ -154,11 +140,12 @@ fn serve(task: &str, worker: ServingWorker) -> Result<(), Failure> {
 }
 
 /// Asks the worker for its status, as any client would.
-fn answers(address: &WorkerAddress, deadline: Instant) -> Result<(), Failure> {
+fn answers(config: &WorkerConfig, deadline: Instant) -> Result<(), Failure> {
     let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-    let options =
-        ConnectOptions { timeout, request_timeout: timeout, name: "dscli start".into(), ..Default::default() };
-    Client::connect(address, options)?.status()?;
+    let token = config.tenants.first().map(|tenant| tenant.token.clone());
+    let name = "dscli start".to_owned();
+    let options = ConnectOptions { timeout, request_timeout: timeout, name, token, ..Default::default() };
+    Client::connect(&config.address, options)?.status()?;
     Ok(())
 }
 

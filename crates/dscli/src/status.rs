@@ -1,11 +1,11 @@
 //! `dscli status`: how a worker is.
 
-use chariot_client::{Client, ConnectOptions};
+use chariot_client::Client;
 use chariot_types::WorkerAddress;
 use chariot_wire::Status;
 use clap::Args;
 
-use crate::options::At;
+use crate::options::{At, client_options};
 use crate::{Failure, report};
 
 mod table;
@@ -40,7 +40,7 @@ impl ShowStatus {
 
 /// The status of the worker at `address`.
 pub(crate) fn ask(address: &WorkerAddress) -> Result<Status, Failure> {
-    let options = ConnectOptions { name: "dscli status".into(), ..Default::default() };
+    let options = client_options("dscli status")?;
     let answer = Client::connect(address, options).and_then(|client| client.status());
     answer.map_err(|error| Failure::of_client(error, address))
 }

@@ -6,14 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chariot_client::{Client, ConnectOptions};
+use chariot_client::Client;
 use chariot_types::WorkerAddress;
 use chariot_worker::{Place, default_run_dir};
 use clap::Args;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::options::At;
+use crate::options::{At, client_options};
 use crate::patience::wait_readable;
 use crate::{Failure, report};
 
@@ -128,7 +128,7 @@ fn elsewhere(pid: u32) -> Failure {
 fn nobody_at(address: &WorkerAddress) -> Failure {
     let run_dir = default_run_dir();
     let failure = Failure::text(format!("no data worker of this user runs there (looked in `{}`)", run_dir.display()));
-    let options = ConnectOptions { name: "dscli stop".into(), ..Default::default() };
+    let options = client_options("dscli stop").unwrap_or_default();
     match Client::connect(address, options).and_then(|client| client.status()) {
         Ok(status) => failure.hint(format!(
             "a worker answers there as PID {} of its host: stop it there, as its user and with its CHARIOT_RUN_DIR",

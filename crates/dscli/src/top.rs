@@ -3,11 +3,11 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use chariot_client::{Client, ConnectOptions};
+use chariot_client::Client;
 use chariot_wire::Status;
 use clap::Args;
 
-use crate::options::At;
+use crate::options::{At, client_options};
 use crate::status::{bytes, table};
 use crate::{Failure, report};
 
@@ -33,7 +33,7 @@ Examples:
 impl Top {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let address = &self.at.worker_address;
-        let options = ConnectOptions { name: "dscli top".into(), ..Default::default() };
+        let options = client_options("dscli top")?;
         let client = Client::connect(address, options).map_err(|error| Failure::of_client(error, address))?;
         let mut before: Option<Status> = None;
         loop {

@@ -60,7 +60,23 @@ pub(crate) async fn say(me: &Identity, link: &mut Link, channel: Channel) -> Res
     Ok(link.sender.send(&frame, &[]).await?)
 }
 
+/// Of which cluster the worker is that has dialled this link, as it says. Also returns all that was received, which is for
+/// [`Fabric::accept`](crate::Fabric::accept).
+pub async fn whose(link: &mut Link) -> Result<(String, Vec<u8>), FabricError> {
+    let heard = timeout(HELLO_PATIENCE, first_frame(link, Vec::new())).await;
+    let (header, len, bytes) = heard.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let hello = decode(&header, frames::body(&bytes[..len])?)?;
+    Ok((hello.cluster.to_owned(), bytes))
+}
+
 async fn hear_patiently(me: &Identity, link: &mut Link, early: Vec<u8>) -> Result<(Theirs, Vec<u8>), FabricError> {
+    let (header, len, mut bytes) = first_frame(link, early).await?;
+    let theirs = check(me, decode(&header, frames::body(&bytes[..len])?)?)?;
+    Ok((theirs, bytes.split_off(len)))
+}
+
+/// The header and length of the first frame, and all that was received until it was whole.
+async fn first_frame(link: &mut Link, early: Vec<u8>) -> Result<(Header, usize, Vec<u8>), FabricError> {
     let mut bytes = early;
     loop {
         if let Some(header) = frames::header(&bytes)? {
@@ -68,9 +84,8 @@ async fn hear_patiently(me: &Identity, link: &mut Link, early: Vec<u8>) -> Resul
             if len > LONGEST_HELLO {
                 return Err(FabricError::OutOfPlace { what: "more than a hello" });
             }
-            if let Some(frame) = bytes.get(..len) {
-                let theirs = check(me, &header, frames::body(frame)?)?;
-                return Ok((theirs, bytes.split_off(len)));
+            if bytes.len() >= len {
+                return Ok((header, len, bytes));
             }
         }
         let mut more = [0; LONGEST_HELLO];
@@ -81,10 +96,14 @@ async fn hear_patiently(me: &Identity, link: &mut Link, early: Vec<u8>) -> Resul
     }
 }
 
-fn check(me: &Identity, header: &Header, body: &[u8]) -> Result<Theirs, FabricError> {
-    let PeerMessage::Hello(hello) = PeerMessage::decode(header, body)? else {
-        return Err(FabricError::OutOfPlace { what: "something else before its hello" });
-    };
+fn decode<'a>(header: &Header, body: &'a [u8]) -> Result<PeerHello<'a>, FabricError> {
+    match PeerMessage::decode(header, body)? {
+        PeerMessage::Hello(hello) => Ok(hello),
+        _ => Err(FabricError::OutOfPlace { what: "something else before its hello" }),
+    }
+}
+
+fn check(me: &Identity, hello: PeerHello<'_>) -> Result<Theirs, FabricError> {
     if hello.version != PEER_VERSION {
         return Err(FabricError::Version { theirs: hello.version, ours: PEER_VERSION });
     }

@@ -36,7 +36,7 @@ use std::time::Duration;
 pub use counters::FabricStats;
 pub use error::FabricError;
 pub use fabric::{Away, Fabric, Pulling};
-pub use hello::Identity;
+pub use hello::{Identity, whose};
 pub use host::{Asker, Host, PullEnd};
 pub use stream::{Growth, Look, Sink, Source};
 

@@ -8,6 +8,7 @@ mod extent;
 mod key;
 mod member;
 mod namespace_name;
+mod tenant;
 
 pub use address::{AddressError, WorkerAddress};
 pub use chain::{KeyChain, Namespace};
@@ -15,3 +16,4 @@ pub use extent::{Carved, Extent};
 pub use key::{Key, KeyError};
 pub use member::{Member, RunId, RunIdError};
 pub use namespace_name::{NamespaceName, NamespaceNameError};
+pub use tenant::{TenantName, TenantNameError, Token, TokenError};

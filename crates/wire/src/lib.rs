@@ -2,7 +2,8 @@
 //!
 //! # The conversation
 //!
-//! A client connects over TCP and says [`Request::Hello`]. The worker's [`Reply::Welcome`] names the worker, this
+//! A client connects over TCP and says [`Request::Hello`], with the token of its tenant where the worker has such. The worker's
+//! [`Reply::Welcome`] names the worker, this
 //! run of it, and the path of its Unix socket. A client that can connect to that path, and is welcomed there by the
 //! same run, goes on there: with that welcome come four file descriptors, the arena, the worker's index, the board on
 //! which writers tell readers how far blocks have grown, and the client's own pins, and payload bytes never cross the
@@ -64,4 +65,4 @@ pub use request::{EvictWhat, GetWhat, Hello, Request};
 pub use status::{ClusterStatus, EtcdStatus, MemberStatus, NamespaceStatus, SessionStatus, SpillStatus, Status};
 
 /// Version of this protocol; both sides must speak the same one.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;

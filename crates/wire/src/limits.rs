@@ -12,6 +12,9 @@ pub const MAX_PAYLOAD: u64 = 4 << 30;
 /// Bytes of a client's name.
 pub const MAX_NAME: usize = 256;
 
+/// Bytes of a token.
+pub const MAX_TOKEN: usize = 256;
+
 /// The longest wait that a request may ask for, in microseconds: one hour.
 pub const MAX_WAIT_MICROS: u64 = 3_600_000_000;
 

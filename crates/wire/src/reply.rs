@@ -39,6 +39,8 @@ pub enum Refusal {
     Draining,
     /// The two speak different versions of the protocol.
     Version,
+    /// The worker has tenants, and the client is none of theirs.
+    Stranger,
 }
 
 /// What a worker answers.
@@ -98,8 +100,15 @@ mod kind {
     pub(super) const REFUSED: u16 = 109;
 }
 
-const REFUSALS: [Refusal; 6] =
-    [Refusal::Full, Refusal::NeverFits, Refusal::Misuse, Refusal::TooMany, Refusal::Draining, Refusal::Version];
+const REFUSALS: [Refusal; 7] = [
+    Refusal::Full,
+    Refusal::NeverFits,
+    Refusal::Misuse,
+    Refusal::TooMany,
+    Refusal::Draining,
+    Refusal::Version,
+    Refusal::Stranger,
+];
 
 impl<'a> Reply<'a> {
     /// The number of the reply's kind.

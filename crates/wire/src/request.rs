@@ -4,7 +4,8 @@ use chariot_types::{Extent, Key};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::limits::{MAX_BATCH, MAX_NAME, MAX_WAIT_MICROS};
+use crate::PROTOCOL_VERSION;
+use crate::limits::{MAX_BATCH, MAX_NAME, MAX_TOKEN, MAX_WAIT_MICROS};
 use crate::record::ExtentRecord;
 use crate::{CreateInlineRecord, CreateRecord, InlineRecord, PutRecord, SlotReadable, WireError};
 
@@ -17,6 +18,8 @@ pub struct Hello<'a> {
     pub pid: u32,
     /// What the client calls itself, for `dscli status`.
     pub name: &'a [u8],
+    /// The secret by which it shows whose it is, where a worker has tenants; empty for none.
+    pub token: &'a [u8],
 }
 
 /// Which blocks a get is content with.
@@ -236,6 +239,8 @@ impl<'a> Request<'a> {
             Self::Hello(hello) => {
                 let head = HelloHead { magic: MAGIC, version: hello.version.into(), pid: hello.pid.into() };
                 add(head.as_bytes());
+                add(U16::new(u16::try_from(hello.token.len()).expect("a token is shorter than that")).as_bytes());
+                add(hello.token);
                 add(hello.name);
             }
             Self::Exists(keys) | Self::LongestPrefix(keys) | Self::Delete(keys) => add(keys.as_bytes()),
@@ -356,11 +361,22 @@ fn text<'a>(what: &'static str, body: &'a [u8]) -> Result<&'a str, WireError> {
 }
 
 fn decode_hello(body: &[u8]) -> Result<Hello<'_>, WireError> {
-    let (head, name) = HelloHead::ref_from_prefix(body).map_err(|_| bad("hello", body))?;
-    if head.magic != MAGIC || name.len() > MAX_NAME {
-        return Err(bad("hello", body));
+    let refused = || bad("hello", body);
+    let (head, rest) = HelloHead::ref_from_prefix(body).map_err(|_| refused())?;
+    if head.magic != MAGIC {
+        return Err(refused());
     }
-    Ok(Hello { version: head.version.get(), pid: head.pid.get(), name })
+    let (version, pid) = (head.version.get(), head.pid.get());
+    if version != PROTOCOL_VERSION {
+        // What else it says, its own version knows.
+        return Ok(Hello { version, pid, name: b"", token: b"" });
+    }
+    let (len, rest) = U16::ref_from_prefix(rest).map_err(|_| refused())?;
+    let (token, name) = rest.split_at_checked(len.get().into()).ok_or_else(refused)?;
+    if token.len() > MAX_TOKEN || name.len() > MAX_NAME {
+        return Err(refused());
+    }
+    Ok(Hello { version, pid, name, token })
 }
 
 fn checked_wait(what: &'static str, wait: U64, body: &[u8]) -> Result<u64, WireError> {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// `host:port` that the worker serves.
     pub worker_address: String,
+    /// Whose pool this is, where the worker has tenants.
+    pub tenant: Option<String>,
     /// The worker's release.
     pub version: String,
     /// The worker's process.

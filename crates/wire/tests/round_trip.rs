@@ -7,8 +7,8 @@ use std::time::Duration;
 use chariot_types::{Extent, Key, RunId};
 use chariot_wire::{
     BlockRecord, BlockState, Channel, CreateInlineRecord, CreateRecord, EvictWhat, FrameWriter, GetWhat, HEADER_LEN,
-    Header, Hello, InlineRecord, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach, Refusal, Reply, Request,
-    SlotReadable, Welcome,
+    Header, Hello, InlineRecord, PROTOCOL_VERSION, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach, Refusal,
+    Reply, Request, SlotReadable, Welcome,
 };
 use proptest::prelude::*;
 use zerocopy::little_endian::U64;
@@ -53,6 +53,7 @@ proptest! {
         numbers in proptest::collection::vec(any::<u64>(), 3..9),
         wait in 0u64..3_600_000_000,
         name in proptest::collection::vec(any::<u8>(), 0..256),
+        token in proptest::collection::vec(any::<u8>(), 0..256),
     ) {
         let extent = Extent { offset: numbers[0], len: numbers[1] };
         let puts: Vec<_> = blocks.iter().map(|block| PutRecord::new(*block, extent)).collect();
@@ -61,7 +62,8 @@ proptest! {
         let slots: Vec<_> = numbers.iter().map(|number| SlotReadable::new(*number, numbers[0])).collect();
         let words: Vec<_> = numbers.iter().copied().map(U64::new).collect();
         for request in [
-            Request::Hello(Hello { version: numbers[0] as u32, pid: numbers[1] as u32, name: &name }),
+            Request::Hello(Hello { version: PROTOCOL_VERSION, pid: numbers[1] as u32, name: &name, token: &token }),
+            Request::Hello(Hello { version: PROTOCOL_VERSION + 1, pid: numbers[1] as u32, name: b"", token: b"" }),
             Request::Exists(&keys),
             Request::LongestPrefix(&keys),
             Request::Get { what: GetWhat::Sealed, wait, keys: &keys },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chariot_cluster::ClusterConfig;
 use chariot_fabric::transport::Credentials;
-use chariot_types::{NamespaceName, WorkerAddress};
+use chariot_types::{NamespaceName, TenantName, Token, WorkerAddress};
 
 use crate::SpillTo;
 
@@ -13,7 +13,7 @@ use crate::SpillTo;
 pub struct WorkerConfig {
     /// Where to listen.
     pub address: WorkerAddress,
-    /// Bytes of the arena.
+    /// Bytes of the arena; with tenants, each says its own.
     pub shared_memory: u64,
     /// Where the worker keeps its socket and its lock; see [`default_run_dir`](crate::default_run_dir).
     pub run_dir: PathBuf,
@@ -21,12 +21,42 @@ pub struct WorkerConfig {
     pub log_dir: PathBuf,
     /// What namespaces may hold when others want room; those without share what is left.
     pub quotas: Vec<Quota>,
+    /// Those who have a pool of their own, each by itself; without any, there is one pool for all.
+    pub tenants: Vec<Tenant>,
     /// The cluster that it joins; `None` for a node by itself.
     pub cluster: Option<ClusterConfig>,
     /// How it speaks with other hosts.
     pub security: Security,
     /// Where blocks go for which memory has no room; `None` for nowhere.
     pub spill: Option<SpillTo>,
+}
+
+/// Who has a pool of its own. What a client of one holds, no client of another can map, read, list or evict.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// What it is called, in logs and in names of files and clusters.
+    pub name: TenantName,
+    /// By what its clients show whose they are.
+    pub token: Token,
+    /// Bytes of its arena.
+    pub shared_memory: u64,
+}
+
+impl WorkerConfig {
+    /// A worker by itself, with one pool in memory for all who come, and what it leaves on its host in these folders.
+    pub fn new(address: WorkerAddress, shared_memory: u64, run_dir: PathBuf, log_dir: PathBuf) -> Self {
+        Self {
+            address,
+            shared_memory,
+            run_dir,
+            log_dir,
+            quotas: Vec::new(),
+            tenants: Vec::new(),
+            cluster: None,
+            security: Security::default(),
+            spill: None,
+        }
+    }
 }
 
 /// How a worker speaks with other hosts.

@@ -8,7 +8,7 @@ use chariot_cluster::JoinError;
 use chariot_index::MemoryError;
 use chariot_pool::ArenaError;
 use chariot_ssd::SpillError;
-use chariot_types::WorkerAddress;
+use chariot_types::{TenantName, WorkerAddress};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,12 @@ pub enum WorkerError {
         sum: u64,
         /// Bytes of the arena.
         shared_memory: u64,
+    },
+    /// Two tenants could not be told apart.
+    #[error("the tenant `{name}` has the name or the token of another")]
+    TenantTwice {
+        /// The later of them.
+        name: TenantName,
     },
     /// No arena.
     #[error("cannot set up the shared memory")]
@@ -138,6 +144,7 @@ impl WorkerError {
             Self::Quotas { .. } => {
                 Some("lower a `--namespace_quota_mb`, or raise `--shared_memory_size_mb`".to_owned())
             }
+            Self::TenantTwice { .. } => Some("give each tenant a name and a token of its own".to_owned()),
             Self::RunDirShared { path } => {
                 Some(format!("remove `{}`, or name another with CHARIOT_RUN_DIR", path.display()))
             }

@@ -18,13 +18,14 @@ mod seldom;
 mod session;
 mod shared;
 mod status;
+mod tenants;
 mod tier;
 mod touch;
 mod waiters;
 mod worker;
 
 pub use chariot_fabric::transport::Credentials;
-pub use config::{Plain, Quota, Security, WorkerConfig, default_shared_memory};
+pub use config::{Plain, Quota, Security, Tenant, WorkerConfig, default_shared_memory};
 pub use error::WorkerError;
 pub use place::{Place, default_run_dir};
 pub use tier::SpillTo;

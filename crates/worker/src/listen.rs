@@ -6,14 +6,18 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chariot_fabric::transport::{TlsTransport, adopt};
+use chariot_fabric::whose;
 use chariot_wire::{HEADER_LEN, Header, PeerMessage};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Plain;
+use crate::node::Node;
 use crate::seldom::Seldom;
 use crate::session::{Session, Stream};
 use crate::shared::Shared;
+use crate::tenants::Tenants;
 
 /// More clients than this on one door are turned away.
 const MAX_SESSIONS: usize = 4096;
@@ -67,23 +71,46 @@ impl Accepting {
 }
 
 /// Serves a client; or hands another worker, which comes through the same door, to those who deal with workers.
-async fn admit(shared: Arc<Shared>, stream: Stream) {
-    let Stream::Tcp(stream) = stream else { return Session::serve(shared, stream).await };
+async fn admit(tenants: Arc<Tenants>, stream: Stream) {
+    let Stream::Tcp(stream) = stream else { return Session::serve(&tenants, stream).await };
+    let shared = tenants.first();
     let handed_over = match (who_is(&stream).await, shared.node(), shared.tls()) {
         (Who::Worker, Some(_), Some(_)) => Err(io::Error::other("it does not speak TLS")),
-        (Who::Worker, Some(node), None) => stream.into_std().and_then(|stream| node.accept(stream)),
-        (Who::SpeaksTls, Some(node), Some(tls)) => match stream.into_std() {
-            Ok(stream) => node.accept_within_tls(tls.clone(), stream).await,
-            Err(error) => Err(error),
-        },
-        _ if is_refused(&shared, &stream) => Err(io::Error::other("it is on another host, and TLS is required")),
-        _ => return Session::serve(shared, Stream::Tcp(stream)).await,
+        (Who::Worker, Some(node), None) => hand_over(&tenants, &node, None, stream).await,
+        (Who::SpeaksTls, Some(node), Some(tls)) => hand_over(&tenants, &node, Some(tls), stream).await,
+        _ if is_refused(shared, &stream) => Err(io::Error::other("it is on another host, and TLS is required")),
+        _ => return Session::serve(&tenants, Stream::Tcp(stream)).await,
     };
     if let Err(error) = handed_over
         && let Some(others) = shared.turned_away.is_due(Instant::now())
     {
         tracing::warn!(%error, others, "turned a connection away");
     }
+}
+
+/// Hands another worker to the part of this one that is in its cluster.
+async fn hand_over(
+    tenants: &Arc<Tenants>,
+    node: &Node,
+    tls: Option<&TlsTransport>,
+    stream: TcpStream,
+) -> io::Result<()> {
+    let (stream, tls, tenants) = (stream.into_std()?, tls.cloned(), tenants.clone());
+    let handing_over = node.threads().spawn(async move {
+        let mut link = match tls {
+            Some(tls) => tls.adopt(stream).await?,
+            None => adopt(stream)?,
+        };
+        let (cluster, early) = whose(&mut link).await.map_err(io::Error::other)?;
+        match tenants.of_cluster(&cluster) {
+            Some(node) => node.accept(link, early),
+            None => {
+                return Err(io::Error::other(format!("it is a worker of the cluster `{}`", cluster.escape_debug())));
+            }
+        }
+        Ok(())
+    });
+    handing_over.await.map_err(io::Error::other)?
 }
 
 /// Who is at the other end.
@@ -121,11 +148,11 @@ fn is_on_this_host(stream: &TcpStream) -> bool {
 }
 
 /// Lets clients in through `door` until the worker ends.
-pub(crate) async fn listen(shared: Arc<Shared>, door: Door) -> io::Result<()> {
+pub(crate) async fn listen(tenants: Arc<Tenants>, door: Door) -> io::Result<()> {
     let door = Accepting::new(door)?;
     let mut sessions = JoinSet::new();
     let (crowded, failed) = (Seldom::default(), Seldom::default());
-    let mut ending = shared.ending.subscribe();
+    let mut ending = tenants.first().ending.subscribe();
     loop {
         tokio::select! {
             _ = ending.wait_for(|is_ending| *is_ending) => break,
@@ -137,7 +164,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, door: Door) -> io::Result<()> {
                     }
                 }
                 Ok(stream) => {
-                    sessions.spawn(admit(shared.clone(), stream));
+                    sessions.spawn(admit(tenants.clone(), stream));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: those in use come back, a tight loop would not help.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chariot_types::WorkerAddress;
+use chariot_types::{TenantName, WorkerAddress};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::WorkerError;
@@ -23,6 +23,9 @@ pub fn default_run_dir() -> PathBuf {
         _ => PathBuf::from(format!("/tmp/chariot-{}", rustix::process::geteuid().as_raw())),
     }
 }
+
+/// How names of sockets end, but for a tenant's.
+const SOCKET: &str = "sock";
 
 /// How often a place is tried for while others come and go there, each for a moment.
 const ATTEMPTS: u32 = 1000;
@@ -47,7 +50,12 @@ impl Place {
 
     /// The path of the Unix socket.
     pub fn socket(&self) -> PathBuf {
-        self.file("sock")
+        self.socket_of(None)
+    }
+
+    /// The path of a tenant's Unix socket.
+    pub(crate) fn socket_of(&self, tenant: Option<&TenantName>) -> PathBuf {
+        self.file(&tenant.map_or_else(|| SOCKET.to_owned(), |tenant| format!("{SOCKET}-{tenant}")))
     }
 
     /// The process that holds the lock, if one does.
@@ -70,7 +78,7 @@ impl Place {
             match self.take_lock() {
                 Ok(Some(lock)) => {
                     self.lock = Some(lock);
-                    self.remove("sock");
+                    self.remove_sockets();
                     return Ok(self);
                 }
                 Ok(None) => std::thread::yield_now(),
@@ -136,6 +144,19 @@ impl Place {
         self.dir.join(format!("{name}.{extension}"))
     }
 
+    /// Removes the sockets of whichever tenants there were.
+    fn remove_sockets(&self) {
+        let own = self.socket();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let begins =
+                |own: &Path| path.as_os_str().as_encoded_bytes().strip_prefix(own.as_os_str().as_encoded_bytes());
+            if let Some(b"" | [b'-', ..]) = begins(&own) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     fn remove(&self, extension: &str) {
         let _ = fs::remove_file(self.file(extension));
     }
@@ -159,7 +180,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.lock.is_some() {
-            self.remove("sock");
+            self.remove_sockets();
             self.remove("lock");
             // The directory goes as well when this was the last worker; it stays when it is not empty.
             let _ = fs::remove_dir(&self.dir);

@@ -1,4 +1,4 @@
-//! [`Shared`]: what all sessions of a worker have in common.
+//! [`Shared`]: what all sessions of a worker have in common, or, where it has tenants, those of one of them.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use chariot_cluster::Observer;
 use chariot_fabric::transport::TlsTransport;
 use chariot_index::Index;
 use chariot_pool::{Arena, Event, OwnerId, Pool};
-use chariot_types::{Key, Member, NamespaceName, RunId, WorkerAddress};
+use chariot_types::{Key, Member, NamespaceName, RunId, TenantName, WorkerAddress};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
@@ -22,9 +22,11 @@ use crate::tier::Tier;
 use crate::waiters::Waiters;
 use crate::{Plain, Quota};
 
-/// What all sessions of a worker have in common.
+/// What all sessions of a worker, or of one of its tenants, have in common.
 pub(crate) struct Shared {
     pub(crate) address: WorkerAddress,
+    /// Whose it is, where the worker has tenants.
+    pub(crate) tenant: Option<TenantName>,
     /// This run of the worker.
     pub(crate) run: [u8; 16],
     pub(crate) arena: Arena,
@@ -88,6 +90,7 @@ impl Shared {
         let pool = Pool::shared(arena.len(), index);
         Ok(Self {
             address,
+            tenant: None,
             run,
             arena,
             index: index_file,
@@ -109,6 +112,11 @@ impl Shared {
             plain: Plain::Allowed,
             tier: OnceLock::new(),
         })
+    }
+
+    /// The same, a tenant's.
+    pub(crate) fn of(self, tenant: Option<TenantName>) -> Self {
+        Self { tenant, ..self }
     }
 
     /// The same, speaking with other hosts like this.

@@ -17,6 +17,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
     };
     Status {
         worker_address: shared.address.to_string(),
+        tenant: shared.tenant.as_ref().map(ToString::to_string),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_s: shared.started.elapsed().as_secs_f64(),

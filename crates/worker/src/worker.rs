@@ -11,79 +11,96 @@ use chariot_index::Index;
 use chariot_pool::Arena;
 use chariot_types::Member;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::clustered::Clustered;
+use crate::clustered::{ClusterThreads, Clustered};
 use crate::listen::{Door, listen};
 use crate::place::Place;
 use crate::rest::rest;
 use crate::shared::Shared;
+use crate::tenants::Tenants;
 use crate::tier::{Tier, keep_room};
 use crate::touch::Toucher;
-use crate::{Plain, Security, WorkerConfig, WorkerError};
+use crate::{Plain, Security, Tenant, WorkerConfig, WorkerError};
 
 /// A running data worker. Dropped or stopped, it ends: every client's connection is closed, the memory goes with the
 /// last client that has it mapped, and no file stays behind.
 #[must_use = "a worker that is dropped ends"]
 pub struct Worker {
-    shared: Arc<Shared>,
+    tenants: Arc<Tenants>,
     serving: Vec<JoinHandle<()>>,
-    clustered: Option<Clustered>,
-    _toucher: Toucher,
+    clustered: Vec<Clustered>,
+    threads: Option<ClusterThreads>,
+    _touchers: Vec<Toucher>,
     _place: Place,
 }
+
+/// How a pool joins others, on these threads.
+type Join<'a> = &'a dyn Fn(&Arc<Shared>, &Handle) -> Result<Clustered, WorkerError>;
 
 impl Worker {
     /// Starts a worker, which serves by the time this returns.
     pub fn start(mut config: WorkerConfig) -> Result<Self, WorkerError> {
-        let cluster = config.cluster.take();
-        Self::start_with(config, |shared| cluster.map(|cluster| Clustered::join(shared, cluster)).transpose())
+        let Some(cluster) = config.cluster.take() else { return Self::start_with(config, None) };
+        let join = |shared: &Arc<Shared>, threads: &Handle| {
+            let mut cluster = cluster.clone();
+            if let Some(tenant) = &shared.tenant {
+                cluster.cluster_name = cluster.cluster_name.of_tenant(tenant);
+            }
+            Clustered::join(shared, cluster, threads)
+        };
+        Self::start_with(config, Some(&join))
     }
 
-    /// Starts a worker of a cluster whose members others tell it, instead of an etcd.
+    /// Starts a worker without tenants in a cluster whose members others tell it, instead of an etcd.
     pub fn start_among(
         config: WorkerConfig,
         cluster: &str,
         members: watch::Receiver<Arc<[Member]>>,
     ) -> Result<Self, WorkerError> {
-        Self::start_with(config, |shared| Clustered::among(shared, cluster, members).map(Some))
+        let join = |shared: &Arc<Shared>, threads: &Handle| {
+            Ok(Clustered::among(shared, cluster.to_owned(), members.clone(), threads))
+        };
+        Self::start_with(config, Some(&join))
     }
 
-    fn start_with(
-        config: WorkerConfig,
-        join: impl FnOnce(&Arc<Shared>) -> Result<Option<Clustered>, WorkerError>,
-    ) -> Result<Self, WorkerError> {
+    fn start_with(config: WorkerConfig, join: Option<Join<'_>>) -> Result<Self, WorkerError> {
+        check_tenants(&config.tenants)?;
         check_quotas(&config)?;
         let tls = config.security.tls.as_ref().map(TlsTransport::new).transpose()?;
         let place = Place::of(&config.address, &config.run_dir).take()?;
         let tcp = bind(&config)?;
-        let arena = Arena::create(config.shared_memory)?;
-        let index = Index::create(arena.len())?;
-        let socket = place.socket();
-        let run_dir_error = |source| WorkerError::RunDir { path: socket.clone(), source };
-        let local = UnixListener::bind(&socket).map_err(run_dir_error)?;
-        let shared = Shared::new(config.address, random_run()?, arena, index, socket.clone(), config.log_dir)?;
-        let shared = Arc::new(shared.secured(tls, config.security.plain));
-        shared.set_quotas(&config.quotas);
-        if let Some(to) = &config.spill {
-            shared.set_tier(Tier::open(&shared, to)?);
+        let tenants = Arc::new(match &config.tenants[..] {
+            [] => Tenants::none(pool(&config, &place, tls.as_ref(), None)?),
+            tenants => {
+                let of =
+                    |tenant: &Tenant| Ok((tenant.token.clone(), pool(&config, &place, tls.as_ref(), Some(tenant))?));
+                Tenants::of(tenants.iter().map(of).collect::<Result<Vec<_>, WorkerError>>()?)
+            }
+        });
+        let locals = tenants.all().map(|shared| bind_local(shared)).collect::<Result<Vec<_>, _>>()?;
+        let (threads, clustered) = match join {
+            Some(join) => join_all(&tenants, join)?,
+            None => (None, Vec::new()),
+        };
+        let mut serving = Vec::new();
+        for ((_, tenant), local) in tenants.each().zip(locals) {
+            serving.push(serve("chariot-local", Arc::new(tenant), Door::Unix(local))?);
         }
-        let clustered = join(&shared)?;
-        let serving = vec![
-            serve("chariot-local", shared.clone(), Door::Unix(local))?,
-            serve("chariot-tcp", shared.clone(), Door::Tcp(tcp))?,
-        ];
-        let toucher = Toucher::start(shared.clone())?;
-        tracing::info!(
-            address = %shared.address, arena_bytes = shared.arena.len(), huge_pages = ?shared.arena.huge_pages(),
-            "serving"
-        );
-        Ok(Self { shared, serving, clustered, _toucher: toucher, _place: place })
+        serving.push(serve("chariot-tcp", tenants.clone(), Door::Tcp(tcp))?);
+        let touchers = tenants.all().map(|shared| Toucher::start(shared.clone())).collect::<io::Result<_>>()?;
+        for shared in tenants.all() {
+            let (bytes, huge_pages) = (shared.arena.len(), shared.arena.huge_pages());
+            let tenant = shared.tenant.as_ref().map(tracing::field::display);
+            tracing::info!(address = %shared.address, tenant, arena_bytes = bytes, ?huge_pages, "serving");
+        }
+        Ok(Self { tenants, serving, clustered, threads, _touchers: touchers, _place: place })
     }
 
-    /// This run of the worker, as others of a cluster know it.
+    /// This run of the worker, as others of a cluster know it; with tenants, of the first of them.
     pub fn member(&self) -> Member {
-        self.shared.member()
+        self.tenants.first().member()
     }
 
     /// Ends the worker; returns once all its threads have.
@@ -95,24 +112,77 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // First of all others: nobody is to be sent here any more.
-        drop(self.clustered.take());
-        self.shared.ending.send_replace(true);
+        self.clustered.clear();
+        drop(self.threads.take());
+        for shared in self.tenants.all() {
+            shared.ending.send_replace(true);
+        }
         for thread in self.serving.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a serving thread had panicked");
             }
         }
-        if let Some(tier) = self.shared.tier() {
+        for tier in self.tenants.all().filter_map(|shared| shared.tier()) {
             tier.close();
         }
-        tracing::info!(address = %self.shared.address, "ended");
+        tracing::info!(address = %self.tenants.first().address, "ended");
     }
 }
 
+/// A pool, its memory and its part of the disk: everyone's, or a tenant's.
+fn pool(
+    config: &WorkerConfig,
+    place: &Place,
+    tls: Option<&TlsTransport>,
+    tenant: Option<&Tenant>,
+) -> Result<Arc<Shared>, WorkerError> {
+    let arena = Arena::create(tenant.map_or(config.shared_memory, |tenant| tenant.shared_memory))?;
+    let index = Index::create(arena.len())?;
+    let name = tenant.map(|tenant| tenant.name.clone());
+    let socket = place.socket_of(name.as_ref());
+    let shared = Shared::new(config.address.clone(), random_run()?, arena, index, socket, config.log_dir.clone())?;
+    let shared = Arc::new(shared.of(name).secured(tls.cloned(), config.security.plain));
+    shared.set_quotas(&config.quotas);
+    if let Some(to) = &config.spill {
+        let part = tenant.map(|tenant| to.part(tenant, &config.tenants));
+        shared.set_tier(Tier::open(&shared, part.as_ref().unwrap_or(to))?);
+    }
+    Ok(shared)
+}
+
+fn join_all(tenants: &Tenants, join: Join<'_>) -> Result<(Option<ClusterThreads>, Vec<Clustered>), WorkerError> {
+    let threads = ClusterThreads::start()?;
+    match tenants.all().map(|shared| join(shared, threads.handle())).collect() {
+        Ok(clustered) => Ok((Some(threads), clustered)),
+        Err(error) => {
+            threads.abandon();
+            Err(error)
+        }
+    }
+}
+
+fn bind_local(shared: &Shared) -> Result<UnixListener, WorkerError> {
+    let path = &shared.local_socket;
+    UnixListener::bind(path).map_err(|source| WorkerError::RunDir { path: path.clone(), source })
+}
+
+/// Quotas hold in each tenant's pool.
 fn check_quotas(config: &WorkerConfig) -> Result<(), WorkerError> {
     let sum = config.quotas.iter().fold(0, |sum: u64, quota| sum.saturating_add(quota.bytes));
-    if sum > config.shared_memory {
-        return Err(WorkerError::Quotas { sum, shared_memory: config.shared_memory });
+    let smallest = config.tenants.iter().map(|tenant| tenant.shared_memory).min();
+    let shared_memory = smallest.unwrap_or(config.shared_memory);
+    if sum > shared_memory {
+        return Err(WorkerError::Quotas { sum, shared_memory });
+    }
+    Ok(())
+}
+
+fn check_tenants(tenants: &[Tenant]) -> Result<(), WorkerError> {
+    for (number, tenant) in tenants.iter().enumerate() {
+        let before = &tenants[..number];
+        if before.iter().any(|other| other.name == tenant.name || other.token.is(tenant.token.secret().as_bytes())) {
+            return Err(WorkerError::TenantTwice { name: tenant.name.clone() });
+        }
     }
     Ok(())
 }
@@ -140,17 +210,18 @@ fn bind(config: &WorkerConfig) -> Result<TcpListener, WorkerError> {
     }
 }
 
-fn serve(name: &str, shared: Arc<Shared>, door: Door) -> Result<JoinHandle<()>, WorkerError> {
+fn serve(name: &str, tenants: Arc<Tenants>, door: Door) -> Result<JoinHandle<()>, WorkerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let is_local = matches!(door, Door::Unix(_));
     door.set_nonblocking()?;
     let work = move || {
         runtime.block_on(async {
             if is_local {
+                let shared = tenants.first();
                 tokio::spawn(rest(shared.clone()));
                 tokio::spawn(keep_room(shared.clone()));
             }
-            if let Err(error) = listen(shared, door).await {
+            if let Err(error) = listen(tenants, door).await {
                 tracing::error!(%error, "cannot listen");
             }
         });

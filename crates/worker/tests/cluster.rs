@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Client, Reserve, Room, Transport, Wait};
 use chariot_types::{Key, Member};
-use chariot_worker::{Security, Worker, WorkerConfig};
+use chariot_worker::{Worker, WorkerConfig};
 use support::{SOON, bytes, eventually, free_address, key, options, put};
 use tokio::sync::watch;
 
@@ -28,16 +28,12 @@ impl Cluster {
         let members = watch::Sender::new(Arc::from([]));
         let workers = (0..count)
             .map(|number| {
-                let config = WorkerConfig {
-                    address: free_address(),
-                    shared_memory: 64 * MIB as u64,
-                    run_dir: dir.path().join(number.to_string()),
-                    log_dir: dir.path().to_owned(),
-                    quotas: Vec::new(),
-                    cluster: None,
-                    security: Security::default(),
-                    spill: None,
-                };
+                let config = WorkerConfig::new(
+                    free_address(),
+                    64 * MIB as u64,
+                    dir.path().join(number.to_string()),
+                    dir.path().to_owned(),
+                );
                 Some(Worker::start_among(config, "test", members.subscribe()).unwrap())
             })
             .collect();

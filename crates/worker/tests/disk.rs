@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chariot_client::{Client, ClientError, Put, Room, Transport, Wait};
 use chariot_types::{Key, Member};
 use chariot_wire::SpillStatus;
-use chariot_worker::{Security, SpillTo, Worker, WorkerConfig};
+use chariot_worker::{SpillTo, Worker, WorkerConfig};
 use mounted::Mounted;
 use support::{SOON, TestWorker, bytes, eventually, free_address, key, options};
 use tokio::sync::watch;
@@ -256,14 +256,8 @@ fn a_worker_whose_disk_cannot_be_used_does_not_start_and_says_why() {
     std::fs::write(&in_the_way, b"").unwrap();
     let start = |directory: &std::path::Path, size_limit| {
         let config = WorkerConfig {
-            address: free_address(),
-            shared_memory: ARENA,
-            run_dir: dir.path().join("run"),
-            log_dir: dir.path().to_owned(),
-            quotas: Vec::new(),
-            cluster: None,
-            security: Security::default(),
             spill: Some(SpillTo { directory: directory.to_owned(), size_limit: Some(size_limit) }),
+            ..WorkerConfig::new(free_address(), ARENA, dir.path().join("run"), dir.path().to_owned())
         };
         let error = Worker::start(config).err().unwrap();
         assert!(!dir.path().join("run").exists(), "nothing is left behind");
@@ -323,14 +317,8 @@ fn cluster_with_disks(dir: &std::path::Path, members: &watch::Sender<Arc<[Member
 
 fn start_in(dir: &std::path::Path, number: usize, members: &watch::Sender<Arc<[Member]>>) -> Worker {
     let config = WorkerConfig {
-        address: free_address(),
-        shared_memory: 4 * ARENA,
-        run_dir: dir.join(format!("run {number}")),
-        log_dir: dir.to_owned(),
-        quotas: Vec::new(),
-        cluster: None,
-        security: Security::default(),
         spill: Some(SpillTo { directory: dir.join(format!("disk {number}")), size_limit: Some(2 * DISK) }),
+        ..WorkerConfig::new(free_address(), 4 * ARENA, dir.join(format!("run {number}")), dir.to_owned())
     };
     Worker::start_among(config, "test", members.subscribe()).unwrap()
 }
@@ -368,14 +356,8 @@ fn what_a_worker_finds_on_its_disk_is_announced_to_the_others() {
     let address = workers[0].member().address;
     drop(workers.remove(0));
     let config = WorkerConfig {
-        address,
-        shared_memory: 4 * ARENA,
-        run_dir: dir.path().join("run 0"),
-        log_dir: dir.path().to_owned(),
-        quotas: Vec::new(),
-        cluster: None,
-        security: Security::default(),
         spill: Some(SpillTo { directory: dir.path().join("disk 0"), size_limit: Some(2 * DISK) }),
+        ..WorkerConfig::new(address, 4 * ARENA, dir.path().join("run 0"), dir.path().to_owned())
     };
     let again = Worker::start_among(config, "test", members.subscribe()).unwrap();
     members.send_replace([again.member(), workers[0].member()].into());

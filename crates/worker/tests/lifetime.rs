@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chariot_client::{Client, ClientError, ConnectOptions, Progress, Reserve, Room, Transport, Wait};
 use chariot_types::Extent;
 use chariot_wire::{FrameWriter, HEADER_LEN, Hello, InlineRecord, PROTOCOL_VERSION, PutRecord, Request, SlotReadable};
-use chariot_worker::{Place, Security, Worker, WorkerConfig, WorkerError};
+use chariot_worker::{Place, Worker, WorkerConfig, WorkerError};
 use proptest::prelude::*;
 use support::{SOON, TestWorker, bytes, eventually, key, options, put};
 use zerocopy::little_endian::U64;
@@ -102,16 +102,8 @@ fn a_second_worker_at_the_address_is_refused_and_the_first_lives_on() {
     let worker = TestWorker::start(16 << 20);
     let client = worker.client(Transport::Auto);
     put(&client, "a", b"bytes");
-    let config = WorkerConfig {
-        address: worker.address.clone(),
-        shared_memory: 1 << 20,
-        run_dir: worker.dir.path().join("run"),
-        log_dir: worker.dir.path().to_owned(),
-        quotas: Vec::new(),
-        cluster: None,
-        security: Security::default(),
-        spill: None,
-    };
+    let config =
+        WorkerConfig::new(worker.address.clone(), 1 << 20, worker.dir.path().join("run"), worker.dir.path().to_owned());
     let error = Worker::start(config.clone()).err().unwrap();
     assert!(matches!(error, WorkerError::AlreadyRunning { pid: Some(_), .. }), "{error}");
     assert!(error.hint().unwrap().contains("dscli stop"));
@@ -124,16 +116,12 @@ fn a_second_worker_at_the_address_is_refused_and_the_first_lives_on() {
 fn a_worker_that_cannot_start_says_why_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let start = |address: &str, shared_memory| {
-        Worker::start(WorkerConfig {
-            address: address.parse().unwrap(),
+        Worker::start(WorkerConfig::new(
+            address.parse().unwrap(),
             shared_memory,
-            run_dir: dir.path().join("run"),
-            log_dir: dir.path().to_owned(),
-            quotas: Vec::new(),
-            cluster: None,
-            security: Security::default(),
-            spill: None,
-        })
+            dir.path().join("run"),
+            dir.path().to_owned(),
+        ))
         .err()
         .unwrap()
     };
@@ -160,7 +148,7 @@ impl Rude {
         let stream = UnixStream::connect(Place::of(&worker.address, &worker.dir.path().join("run")).socket()).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         let mut rude = Self(stream);
-        rude.say(1, &Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"rude" }));
+        rude.say(1, &Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"rude", token: b"" }));
         let mut welcome = [0; HEADER_LEN + 32];
         rude.0.read_exact(&mut welcome).unwrap();
         rude
@@ -197,7 +185,7 @@ fn a_client_that_breaks_the_rules_is_shown_out_and_harms_nobody() {
         Request::Release(&[U64::new(7)]),
         Request::Advance(&[SlotReadable::new(3, 5)]),
         Request::Seal(&[U64::new(9)]),
-        Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"again" }),
+        Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"again", token: b"" }),
     ];
     for rudeness in &rudenesses {
         let mut rude = Rude::connect(&worker);
@@ -220,7 +208,7 @@ fn another_version_is_told_so() {
     let mut stream = TcpStream::connect(worker.address.to_string()).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut frame = Vec::new();
-    FrameWriter::new(&mut frame).request(1, &Request::Hello(Hello { version: 99, pid: 1, name: b"" }), 0);
+    FrameWriter::new(&mut frame).request(1, &Request::Hello(Hello { version: 99, pid: 1, name: b"", token: b"" }), 0);
     stream.write_all(&frame).unwrap();
     let mut words = Vec::new();
     stream.read_to_end(&mut words).unwrap();

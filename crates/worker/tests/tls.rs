@@ -22,16 +22,9 @@ use support::{SOON, bytes, eventually, free_address, key, options, put};
 use tokio::sync::watch;
 
 fn config(dir: &tempfile::TempDir, address: WorkerAddress, tls: Option<Credentials>, plain: Plain) -> WorkerConfig {
-    WorkerConfig {
-        run_dir: dir.path().join(address.port().to_string()),
-        address,
-        shared_memory: 16 << 20,
-        log_dir: dir.path().to_owned(),
-        quotas: Vec::new(),
-        cluster: None,
-        security: Security { tls, plain },
-        spill: None,
-    }
+    let run_dir = dir.path().join(address.port().to_string());
+    let config = WorkerConfig::new(address, 16 << 20, run_dir, dir.path().to_owned());
+    WorkerConfig { security: Security { tls, plain }, ..config }
 }
 
 fn client(worker: &Worker) -> Client {

@@ -1,13 +1,13 @@
 //! The client's errors as the exceptions of `chariot_ds.errors`.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
 
 use chariot_client::ClientError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+
+use crate::describe::describe;
 
 /// The exceptions that the native part raises, by their names in `chariot_ds.errors`.
 #[derive(Clone, Copy)]
@@ -56,14 +56,7 @@ pub(crate) fn to_python(error: ClientError) -> PyErr {
         ClientError::TooLarge { .. } => Exception::TooLarge,
         _ => Exception::ChariotError,
     };
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    exception.with(text)
+    exception.with(describe(&error))
 }
 
 /// A wait for `what` that lasted its whole `timeout`.

@@ -15,8 +15,10 @@ mod view;
 
 use std::time::{Duration, Instant};
 
-use chariot_client::{ClientError, ConnectOptions, PendingGet, Put, Reserve, Room, Transport, Wait};
-use chariot_types::{NamespaceNameError, WorkerAddress};
+use chariot_client::{
+    ClientError, ConnectOptions, PendingGet, Put, Reserve, Room, Transport, Wait, token_from_environment,
+};
+use chariot_types::{NamespaceNameError, TokenError, WorkerAddress};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -30,6 +32,7 @@ use self::key::{Key, key, keys};
 use self::pending::{Pending, Shape};
 use self::prefix::Prefix;
 use self::process::{Holding, OfProcess};
+use crate::describe::to_value_error;
 
 /// Adds the client's classes to `module`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -49,7 +52,8 @@ const ADDRESS_VARIABLE: &str = "DS_WORKER_ADDR";
 /// `address` is `host:port`, or that of the environment variable DS_WORKER_ADDR when it is None. `timeout` bounds
 /// connecting, `request_timeout` every call that does not wait for anything, `wait_for_worker` how long a worker that
 /// is not there yet is waited for; all in seconds. `transport` is "auto" (shared memory when the worker is on this host,
-/// else TCP) or "tcp". `name` is what `dscli status` shows.
+/// else TCP) or "tcp". `name` is what `dscli status` shows. `token` is shown to a worker with tenants; where it is None, the
+/// environment variable CHARIOT_TOKEN, or what is in the file that CHARIOT_TOKEN_FILE names.
 ///
 /// While the worker is away every call raises `Unavailable` at once; the client reconnects by itself.
 #[pyclass(module = "chariot_ds._native", frozen, weakref)]
@@ -173,7 +177,7 @@ impl Client {
 impl Client {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "in Python they are keywords with defaults")]
-    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, wait_for_worker=0.0, transport="auto", name="python", namespace="default"))]
+    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, wait_for_worker=0.0, transport="auto", name="python", namespace="default", token=None))]
     fn connect(
         py: Python<'_>,
         address: Option<&str>,
@@ -183,9 +187,10 @@ impl Client {
         transport: &str,
         name: &str,
         namespace: &str,
+        token: Option<&str>,
     ) -> PyResult<Self> {
         let address = worker_address(address)?;
-        let options = connect_options(timeout, request_timeout, transport, name, namespace)?;
+        let options = connect_options(timeout, request_timeout, transport, name, namespace, token)?;
         let deadline = Instant::now() + deadline::wait("wait_for_worker", wait_for_worker)?;
         loop {
             let connection = py.detach(|| chariot_client::Client::connect(&address, options.clone()));
@@ -205,7 +210,7 @@ impl Client {
 
     /// A client of a worker that need not be there: until it is found, in the background, calls raise `Unavailable`.
     #[staticmethod]
-    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, transport="auto", name="python", namespace="default"))]
+    #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, transport="auto", name="python", namespace="default", token=None))]
     fn connect_later(
         py: Python<'_>,
         address: Option<&str>,
@@ -214,9 +219,10 @@ impl Client {
         transport: &str,
         name: &str,
         namespace: &str,
+        token: Option<&str>,
     ) -> PyResult<Self> {
         let address = worker_address(address)?;
-        let options = connect_options(timeout, request_timeout, transport, name, namespace)?;
+        let options = connect_options(timeout, request_timeout, transport, name, namespace, token)?;
         let connection = py.detach(|| chariot_client::Client::connect_later(&address, options));
         let connection = connection.map_err(error::to_python)?;
         Ok(Self::new(address, connection))
@@ -534,7 +540,7 @@ fn worker_address(address: Option<&str>) -> PyResult<WorkerAddress> {
         })
     };
     let text = address.map_or_else(from_environment, |address| Ok(address.to_owned()))?;
-    text.parse().map_err(|error: chariot_types::AddressError| PyValueError::new_err(error.to_string()))
+    text.parse().map_err(|error: chariot_types::AddressError| to_value_error(error))
 }
 
 fn connect_options(
@@ -543,6 +549,7 @@ fn connect_options(
     transport: &str,
     name: &str,
     namespace: &str,
+    token: Option<&str>,
 ) -> PyResult<ConnectOptions> {
     let transport = match transport {
         "auto" => Transport::Auto,
@@ -556,7 +563,11 @@ fn connect_options(
         request_timeout: deadline::duration("request_timeout", request_timeout)?,
         transport,
         name: name.to_owned(),
-        namespace: namespace.parse().map_err(|error: NamespaceNameError| PyValueError::new_err(error.to_string()))?,
+        namespace: namespace.parse().map_err(|error: NamespaceNameError| to_value_error(error))?,
+        token: match token {
+            Some(token) => Some(token.parse().map_err(|error: TokenError| to_value_error(error))?),
+            None => token_from_environment().map_err(to_value_error)?,
+        },
     })
 }
 

@@ -22,9 +22,10 @@ use pyo3::pybacked::PyBackedBytes;
 
 use self::job::{Job, WantedBlock};
 use self::piece::{Piece, Progress};
-use super::connection::{Connection, describe};
+use super::connection::Connection;
 use super::pages::PagedCache;
 use crate::chain::{Shard, key_of};
+use crate::describe::describe;
 
 /// Loads blocks into pages, with `threads` threads.
 ///

@@ -14,8 +14,9 @@ use pyo3::pybacked::PyBackedBytes;
 
 pub(super) use self::exist::ExistQuestion;
 pub(super) use self::prefix::PrefixQuestion;
-use super::connection::{Connection, describe};
+use super::connection::Connection;
 use crate::chain::{Shard, key_of};
+use crate::describe::describe;
 
 /// Keys in one call of the client.
 const MAX_BATCH: usize = 1 << 16;

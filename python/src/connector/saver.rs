@@ -25,9 +25,10 @@ use pyo3::pybacked::PyBackedBytes;
 
 use self::forward::Forward;
 use self::step::{PlannedBlock, Step};
-use super::connection::{Connection, to_value_error};
+use super::connection::Connection;
 use super::pages::PagedCache;
 use crate::chain::{Shard, key_of};
+use crate::describe::to_value_error;
 
 /// Saves the blocks of one step after the other.
 ///

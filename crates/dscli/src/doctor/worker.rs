@@ -1,23 +1,25 @@
 //! The worker, as a vLLM process on this machine would find it.
 
-use chariot_client::{Client, ConnectOptions};
+use chariot_client::Client;
 use chariot_types::WorkerAddress;
 use chariot_wire::ClusterStatus;
 
 use super::{Check, machine};
+use crate::Failure;
+use crate::options::client_options;
 
 /// How a vLLM process is told where its worker is.
 const VARIABLE: &str = "DS_WORKER_ADDR";
 
 pub(super) fn checks(address: &WorkerAddress) -> Vec<Check> {
     let mut checks = vec![variable()];
-    let options = ConnectOptions { name: "dscli doctor".into(), ..Default::default() };
+    let options = client_options("dscli doctor").unwrap_or_default();
     let asked = Client::connect(address, options).and_then(|client| Ok((client.status()?, client)));
     let (status, client) = match asked {
         Ok(answer) => answer,
         Err(error) => {
-            let found = format!("{:#}", anyhow::Error::new(error));
-            checks.push(Check::fail("worker", found, format!("`dscli start -w --worker_address {address}`")));
+            let Failure { reason, hint, .. } = Failure::of_client(error, address);
+            checks.push(Check::fail("worker", format!("{reason:#}"), hint.unwrap_or_default()));
             return checks;
         }
     };

@@ -7,6 +7,7 @@ pub(crate) fn table(status: &Status) -> String {
     let Status { worker_address, version, pid, uptime_s, .. } = status;
     let rows = [
         ("worker", format!("{worker_address}, PID {pid}, version {version}, up {}", duration(*uptime_s))),
+        ("tenant", status.tenant.as_deref().map_or_else(String::new, printable)),
         ("memory", memory(status)),
         ("pages", pages(status)),
         ("blocks", blocks(status)),
@@ -19,7 +20,8 @@ pub(crate) fn table(status: &Status) -> String {
         ("process", format!("{} besides the shared memory", bytes(status.resident_bytes))),
         ("log", if status.log_dir.is_empty() { "standard error".to_owned() } else { printable(&status.log_dir) }),
     ];
-    let mut text: String = rows.iter().map(|(name, said)| format!("{name:<9} {said}\n")).collect();
+    let rows = rows.iter().filter(|(_, said)| !said.is_empty());
+    let mut text: String = rows.map(|(name, said)| format!("{name:<9} {said}\n")).collect();
     text.push_str(&namespaces(&status.namespaces));
     if let Some(status) = &status.spill {
         text.push_str(&spill(status));

@@ -21,6 +21,10 @@ fn newest() -> Version {
     Version::all().pop().unwrap()
 }
 
+pub(crate) fn newest_etcd() -> Etcd {
+    Etcd::start(newest())
+}
+
 /// Starts a worker of the cluster; returns its process id.
 fn start(node: &Node, etcd: &Etcd, more: &[&str]) -> u32 {
     let addresses = etcd.addresses().join(",");

@@ -10,4 +10,5 @@ mod spill;
 mod start;
 mod status;
 mod stop;
+mod tenants;
 mod usage;

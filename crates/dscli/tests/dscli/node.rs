@@ -18,6 +18,17 @@ pub(crate) struct Node {
     pub(crate) address: String,
 }
 
+/// What the environment of the one who tests may say otherwise.
+const UNWANTED: [&str; 7] = [
+    "DS_WORKER_ADDR",
+    "CHARIOT_TOKEN",
+    "CHARIOT_TOKEN_FILE",
+    "CHARIOT_ETCD_PASSWORD",
+    "RUST_LOG",
+    "XDG_STATE_HOME",
+    "VLLM_PLUGINS",
+];
+
 impl Node {
     pub(crate) fn new() -> Self {
         // Every test has a loopback address of its own, so that none can take another's port.
@@ -53,7 +64,7 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dscli"));
         command.args(arguments).current_dir(self.path("cwd"));
         command.env("HOME", self.path("home")).env("CHARIOT_RUN_DIR", self.path("run"));
-        for unwanted in ["DS_WORKER_ADDR", "CHARIOT_ETCD_PASSWORD", "RUST_LOG", "XDG_STATE_HOME", "VLLM_PLUGINS"] {
+        for unwanted in UNWANTED {
             command.env_remove(unwanted);
         }
         command

@@ -21,11 +21,10 @@ mod simulation;
 mod tend;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Weak};
 
 use chariot_directory::{Directory, Enrolment, Limits, Ticket};
-use chariot_fabric::transport::{Link, TlsTransport, Transport};
+use chariot_fabric::transport::{Link, Transport};
 use chariot_fabric::{Asker, Away, Fabric, Host, Identity, PullEnd, Pulling};
 use chariot_types::{Key, Member, RunId, WorkerAddress};
 use chariot_wire::{ClusterStatus, MemberStatus};
@@ -224,7 +223,7 @@ impl Node {
             is_reached: member.run == self.me || self.fabric.is_reached(member.run),
         };
         ClusterStatus {
-            name: self.fabric.me().cluster.clone(),
+            name: self.cluster().to_owned(),
             members: members.iter().map(member).collect(),
             directory_keys: directory.records,
             directory_bytes: directory.record_bytes as u64,
@@ -239,23 +238,19 @@ impl Node {
         }
     }
 
-    /// Takes over a connection from another worker.
-    pub(crate) fn accept(&self, stream: std::net::TcpStream) -> io::Result<()> {
-        let _runtime = self.runtime.enter();
-        self.accept_link(chariot_fabric::transport::adopt(stream)?);
-        Ok(())
+    /// The cluster's name.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.fabric.me().cluster
     }
 
-    /// Takes over a connection from another worker when that has shown who it is.
-    pub(crate) async fn accept_within_tls(&self, tls: TlsTransport, stream: std::net::TcpStream) -> io::Result<()> {
-        let shown = self.runtime.spawn(async move { tls.adopt(stream).await }).await;
-        self.accept_link(shown.map_err(io::Error::other)??);
-        Ok(())
+    /// Where its work is done.
+    pub(crate) fn threads(&self) -> &Handle {
+        &self.runtime
     }
 
-    /// Takes over a link from another worker.
-    pub(crate) fn accept_link(&self, link: Link) {
-        self.fabric.accept(link, Vec::new());
+    /// Takes over a link from another worker, of which `early` was received already.
+    pub(crate) fn accept(&self, link: Link, early: Vec<u8>) {
+        self.fabric.accept(link, early);
     }
 
     /// How many wait for a key to appear in this worker's directory.

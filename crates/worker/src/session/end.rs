@@ -28,13 +28,15 @@ pub(super) enum End {
     OutOfPlace { request: u64, what: &'static str },
     /// The client speaks another version.
     Version { theirs: u32 },
+    /// The client shows no token of a tenant.
+    Stranger { request: u64 },
 }
 
 impl End {
     /// The request to which the farewell answers; 0 for none.
     pub(super) fn request(&self) -> u64 {
         match self {
-            Self::Misuse { request, .. } | Self::OutOfPlace { request, .. } => *request,
+            Self::Misuse { request, .. } | Self::OutOfPlace { request, .. } | Self::Stranger { request } => *request,
             // A client sends its hello as request 1.
             Self::Version { .. } => 1,
             _ => 0,
@@ -49,6 +51,10 @@ impl End {
             Self::Wire { source } => Some((Refusal::Misuse, source.to_string())),
             Self::Misuse { source, .. } => Some((Refusal::Misuse, source.to_string())),
             Self::OutOfPlace { what, .. } => Some((Refusal::Misuse, (*what).to_owned())),
+            Self::Stranger { .. } => Some((
+                Refusal::Stranger,
+                "it serves tenants, and the token shown, if any, is none of theirs".to_owned(),
+            )),
             Self::Version { theirs } => {
                 let ours = chariot_wire::PROTOCOL_VERSION;
                 Some((
@@ -60,13 +66,17 @@ impl End {
     }
 
     /// Logs what is worth it, and counts what the client is to blame for.
-    pub(super) fn log(&self, owner: OwnerId, shared: &Shared) {
-        let session = owner.0;
+    pub(super) fn log(&self, owner: Option<OwnerId>, shared: &Shared) {
+        let session = owner.map(|owner| owner.0);
         match self {
             Self::Closed | Self::Ending => tracing::debug!(session, "client went"),
             Self::Io { source } => tracing::debug!(session, error = %source, "connection broke"),
             Self::TooSlow { what } => tracing::warn!(session, what, "dropped a client that is too slow"),
-            Self::Wire { .. } | Self::Misuse { .. } | Self::OutOfPlace { .. } | Self::Version { .. } => {
+            Self::Wire { .. }
+            | Self::Misuse { .. }
+            | Self::OutOfPlace { .. }
+            | Self::Version { .. }
+            | Self::Stranger { .. } => {
                 shared.misuses.fetch_add(1, Ordering::Relaxed);
                 if let Some(unsaid) = shared.shown_out.is_due(Instant::now()) {
                     let reason = self.farewell().map(|(_, text)| text);

@@ -21,6 +21,7 @@ use chariot_wire::{Refusal, Reply};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::shared::Shared;
+use crate::tenants::Tenants;
 use crate::waiters::Nudge;
 use end::End;
 use inbound::Inbound;
@@ -28,6 +29,7 @@ use inline::InlineSlot;
 use outbound::Outbound;
 pub(crate) use stream::Stream;
 use wait::Waiting;
+use welcome::{Heard, hear_hello, say_farewell};
 
 /// One client's connection.
 pub(crate) struct Session {
@@ -47,14 +49,23 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Serves a client until it goes, breaks a rule, or the worker ends; then takes back what it held.
-    pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream) {
+    /// Lets a client in and serves it until it goes, breaks a rule, or the worker ends; then takes back what it held.
+    pub(crate) async fn serve(tenants: &Tenants, stream: Stream) {
+        let mut inbound = Inbound::default();
+        let heard = hear_hello(tenants, &stream, &mut inbound).await;
+        let (hello, shared) = match heard {
+            Ok(heard) => heard,
+            Err(end) => {
+                say_farewell(&stream, &end).await;
+                return end.log(None, tenants.first());
+            }
+        };
         let (nudges, inbox) = unbounded_channel();
         let mut session = Self {
             owner: shared.next_session(),
             shared,
             stream,
-            inbound: Inbound::default(),
+            inbound,
             outbound: Outbound::default(),
             nudges,
             inbox,
@@ -63,12 +74,12 @@ impl Session {
             followed: HashMap::new(),
             slots: HashMap::new(),
         };
-        let end = session.run().await;
-        end.log(session.owner, &session.shared);
+        let end = session.run(hello).await;
+        end.log(Some(session.owner), &session.shared);
     }
 
-    async fn run(&mut self) -> End {
-        if let Err(end) = self.welcome().await {
+    async fn run(&mut self, hello: Heard) -> End {
+        if let Err(end) = self.welcome(hello).await {
             return end;
         }
         let mut ending = self.shared.ending.subscribe();

@@ -97,7 +97,7 @@ impl Outbound {
     }
 }
 
-async fn write_all(stream: &Stream, mut bytes: &[u8]) -> Result<(), End> {
+pub(super) async fn write_all(stream: &Stream, mut bytes: &[u8]) -> Result<(), End> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],

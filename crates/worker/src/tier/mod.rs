@@ -27,9 +27,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::WorkerError;
 use crate::node::Change;
 use crate::shared::Shared;
+use crate::{Tenant, WorkerError};
 use back::Loading;
 pub(crate) use back::{Brought, Then};
 pub(crate) use out::keep_room;
@@ -41,6 +41,18 @@ pub struct SpillTo {
     pub directory: PathBuf,
     /// Bytes of the file; `None` for as many as it has, or half of what is free.
     pub size_limit: Option<u64>,
+}
+
+impl SpillTo {
+    /// A tenant's part, as large as its part of the memory.
+    pub(crate) fn part(&self, tenant: &Tenant, all: &[Tenant]) -> Self {
+        let memory: u128 = all.iter().map(|tenant| u128::from(tenant.shared_memory)).sum();
+        let part = |bytes: u64| u64::try_from(u128::from(bytes) * u128::from(tenant.shared_memory) / memory.max(1));
+        Self {
+            directory: self.directory.join(tenant.name.as_str()),
+            size_limit: self.size_limit.map(|bytes| part(bytes).expect("a part is no larger than the whole")),
+        }
+    }
 }
 
 /// How long the disk may take to write what waits when the worker ends.

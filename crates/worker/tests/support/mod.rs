@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Client, ConnectOptions, Put, Room, Transport};
 use chariot_types::{Key, NamespaceName, WorkerAddress};
-use chariot_worker::{Quota, Security, SpillTo, Worker, WorkerConfig};
+use chariot_worker::{Quota, SpillTo, Worker, WorkerConfig};
 
 /// Long enough for anything that happens at all, on a machine that is busy with other things.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -44,17 +44,10 @@ impl TestWorker {
     }
 
     pub fn start_again(&mut self) {
-        let config = WorkerConfig {
-            address: self.address.clone(),
-            shared_memory: self.bytes,
-            run_dir: self.dir.path().join("run"),
-            log_dir: self.dir.path().to_owned(),
-            quotas: self.quotas.clone(),
-            cluster: None,
-            security: Security::default(),
-            spill: self.spill.clone(),
-        };
-        self.worker = Some(Worker::start(config).unwrap());
+        let (run_dir, log_dir) = (self.dir.path().join("run"), self.dir.path().to_owned());
+        let config = WorkerConfig::new(self.address.clone(), self.bytes, run_dir, log_dir);
+        let (quotas, spill) = (self.quotas.clone(), self.spill.clone());
+        self.worker = Some(Worker::start(WorkerConfig { quotas, spill, ..config }).unwrap());
     }
 
     pub fn stop(&mut self) {

@@ -13,8 +13,8 @@ use chariot_types::Key;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::forward::Forward;
-use crate::connector::connection::describe;
 use crate::connector::pages::Pages;
+use crate::describe::describe;
 
 /// A block of pages and the key under which to keep it.
 pub(super) struct PlannedBlock {

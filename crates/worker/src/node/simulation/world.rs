@@ -100,7 +100,7 @@ impl World {
         let behind_the_door = node.clone();
         let door = tokio::spawn(async move {
             while let Some(link) = links.recv().await {
-                behind_the_door.accept_link(link);
+                behind_the_door.accept(link, Vec::new());
             }
         });
         let host = Host { shared, node, member: member.clone() };
