@@ -45,19 +45,18 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 class Worker:
-    """A data worker with `shared_memory_mb` of shared memory, on the same address however often it is started."""
+    """A data worker with `shared_memory_mb` of shared memory, or for these tenants, always on the same address."""
 
-    def __init__(self, log_dir: Path, shared_memory_mb: int = 64) -> None:
+    def __init__(self, log_dir: Path, shared_memory_mb: int = 64, tenants: Path | None = None) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.shared_memory_mb = shared_memory_mb
+        self._pools = ("--tenants", str(tenants)) if tenants else ("--shared_memory_size_mb", str(shared_memory_mb))
         self.pid = 0
         self._log_dir = log_dir
 
     def start(self) -> None:
         said = self._dscli(
-            "start", "-w", "--worker_address", self.address,
-            "--shared_memory_size_mb", str(self.shared_memory_mb),
-            "--log_dir", str(self._log_dir),
+            "start", "-w", "--worker_address", self.address, *self._pools, "--log_dir", str(self._log_dir),
         )  # fmt: skip
         found = re.search(r"PID: (\d+)", said)
         assert found, said

@@ -129,7 +129,11 @@ fn is_welcome(from: IpAddr, to: SocketAddr) -> bool {
     rustix::net::connect(&socket, &to).unwrap();
     let mut stream = TcpStream::from(socket);
     let mut hello = Vec::new();
-    FrameWriter::new(&mut hello).request(1, &Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"" }), 0);
+    FrameWriter::new(&mut hello).request(
+        1,
+        &Request::Hello(Hello { version: PROTOCOL_VERSION, pid: 1, name: b"", token: b"" }),
+        0,
+    );
     stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; HEADER_LEN]).is_ok()
 }
 

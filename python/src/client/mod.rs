@@ -210,6 +210,7 @@ impl Client {
 
     /// A client of a worker that need not be there: until it is found, in the background, calls raise `Unavailable`.
     #[staticmethod]
+    #[expect(clippy::too_many_arguments, reason = "in Python they are keywords with defaults")]
     #[pyo3(signature = (address=None, *, timeout=1.0, request_timeout=2.0, transport="auto", name="python", namespace="default", token=None))]
     fn connect_later(
         py: Python<'_>,

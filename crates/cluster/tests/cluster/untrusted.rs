@@ -1,7 +1,7 @@
 //! What others may write to etcd.
 
 use crate::server::{Etcd, with_each_version};
-use crate::workers::{LONG_LEASE, join, key, member, record, sees, until};
+use crate::workers::{LONG_LEASE, join, join_at_last, key, member, record, sees, until};
 
 #[test]
 fn what_is_no_record_is_skipped_before_and_after_joining() {
@@ -51,7 +51,7 @@ fn values_that_are_longer_than_any_answer_hide_nobody() {
         let first = join(&etcd, LONG_LEASE, 1, 1).await;
         etcd.put_zeros("L2NoYXJpb3QvZGVmYXVsdC93b3JrZXJzLzEyNy4wLjAuMTozMTEwMA==", too_long);
         etcd.put_zeros("L2NoYXJpb3QvZGVmYXVsdC93b3JrZXJzLzEyNy4wLjAuMTozMTEwMQ==", 3 << 20);
-        let second = join(&etcd, LONG_LEASE, 2, 2).await;
+        let second = join_at_last(&etcd, LONG_LEASE, 2, 2).await;
         for worker in [&first, &second] {
             sees(worker, &[member(1, 1), member(2, 2)]).await;
         }

@@ -58,6 +58,20 @@ pub(crate) async fn join(etcd: &Etcd, lease: Duration, node: u16, run: u8) -> Me
     Membership::join(config(&etcd.addresses(), lease), member(node, run)).await.unwrap()
 }
 
+/// The same with an etcd that may be too busy to answer at once.
+pub(crate) async fn join_at_last(etcd: &Etcd, lease: Duration, node: u16, run: u8) -> Membership {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Membership::join(config(&etcd.addresses(), lease), member(node, run)).await {
+            Ok(membership) => return membership,
+            Err(error) => assert!(
+                matches!(error, JoinError::Unreachable { .. }) && Instant::now() < deadline,
+                "a worker cannot join: {error}"
+            ),
+        }
+    }
+}
+
 /// Why a worker does not join.
 pub(crate) async fn refused(config: ClusterConfig, member: Member) -> JoinError {
     match Membership::join(config, member).await {

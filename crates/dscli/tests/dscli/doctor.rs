@@ -45,7 +45,7 @@ fn a_missing_worker_fails() {
     assert_eq!(verdict(&ran, "DS_WORKER_ADDR").as_deref(), Some("WARN"));
     let people = node.dscli(&["doctor", "--worker_address", &node.address]);
     assert!(people.stdout.contains("FAIL  worker"), "{people:?}");
-    assert!(people.stdout.contains(&format!("hint: `dscli start -w --worker_address {}`", node.address)), "{people:?}");
+    assert!(people.stdout.contains(&format!("`dscli start -w --worker_address {}`", node.address)), "{people:?}");
 }
 
 #[test]

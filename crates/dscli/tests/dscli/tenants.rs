@@ -66,7 +66,7 @@ fn a_tenants_blocks_are_found_on_all_nodes_by_its_own_clients_alone() {
 #[test]
 fn whose_a_command_is_its_environment_says_and_no_token_is_told() {
     let node = Node::new();
-    file(&node, &two());
+    let tenants = file(&node, &two());
     let pid = start(&node, &["--tenants", "tenants"]).pid_of("Start", &node.address);
     let status = ["status", "--worker_address", &node.address];
     node.dscli(&status).failed(1, "does not let this client in", "CHARIOT_TOKEN");
@@ -82,6 +82,8 @@ fn whose_a_command_is_its_environment_says_and_no_token_is_told() {
     assert!(!String::from_utf8_lossy(&line).contains("secret"));
     node.stop().succeeded();
     assert!(!node.log().contains("secret"));
+    fs::remove_file(named).unwrap();
+    fs::remove_file(tenants).unwrap();
     assert_leaves_nothing(&node);
 }
 
@@ -98,5 +100,6 @@ fn a_file_that_cannot_be_used_is_told_and_leaves_nothing() {
     start(&node, &["--tenants", "nowhere"]).failed(1, "cannot take tenants from `nowhere`", "NAME MEGABYTES TOKEN");
     let both = start(&node, &["--tenants", "tenants", "--shared_memory_size_mb", "16"]);
     assert!(both.code == Some(2) && both.stderr.contains("cannot be used with"), "{both:?}");
+    fs::remove_file(path).unwrap();
     assert_leaves_nothing(&node);
 }
