@@ -154,7 +154,7 @@ impl Driver {
             self.shared.state.lock().stats.read_errors += 1;
         }
         let mut buffers = buffers.into_iter();
-        let mut lost = Vec::new();
+        let (mut lost, mut missing) = (Vec::new(), Vec::new());
         for Wanting { key, place, len, who, into, .. } in reading.loads {
             let (own, memory) = match (buffers.next(), into) {
                 (Some(Buffer::Own(own)), Destination::Copied(memory)) => (own, memory),
@@ -180,11 +180,13 @@ impl Driver {
                 }
                 Err((flaw, memory)) => {
                     lost.extend(self.doubt(key, place, flaw));
-                    answer(Loaded::Miss { memory });
+                    missing.push((answer, memory));
                 }
             }
         }
+        // Who is told of a miss finds that others have been told that the block is gone.
         self.tell_lost(lost, reading.start);
+        missing.into_iter().for_each(|(answer, memory)| answer(Loaded::Miss { memory }));
     }
 
     /// Looks whether what was read is the block that was wanted, all of it, and completes the memory.
