@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools import bench, checks, clean, demo, engine_bench, interrupt, nodes_bench, running, step, test
+from tools import bench, checks, clean, demo, engine_bench, integrity_bench, interrupt, nodes_bench, running, step, test
 from tools.chaos import run as chaos
 from tools.checkout import VLLM
 from tools.etcd import ensure_etcd
@@ -15,8 +15,8 @@ from tools.services import namespaces
 from tools.vllm_environment import ensure_model, ensure_vllm, pin_requirements
 from tools.wheel import build_binary, ensure_wheel
 
-# What `./dev bench` measures on one node.
-ALONE = ("worker", "vllm")
+# What `./dev bench` measures on one node, and what of the network between two without having them.
+ALONE, OF_NETWORK = ("worker", "vllm"), ("integrity",)
 
 Command = Callable[[argparse.Namespace, step.Steps], None]
 
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--nodes", type=int, choices=(1, 2), help="1: one worker alone; 2: between workers of one cluster; else both"
     )
-    measure.add_argument("--only", choices=(*ALONE, *nodes_bench.PARTS), help="this part alone")
+    measure.add_argument("--only", choices=(*ALONE, *OF_NETWORK, *nodes_bench.PARTS), help="this part alone")
     measure.add_argument("--peers", action="store_true", help="also run Mooncake, openYuanrong datasystem and Redis")
 
     disturb = add(
@@ -75,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
 
     fuzzing = add("fuzz", "feed each decoder of bytes from outside what a fuzzer makes up", run_fuzz)
     fuzzing.add_argument("--seconds", type=int, default=60, metavar="N")
+
+    add(
+        "sanitize",
+        "the tests of the crates below the worker, each access to memory checked",
+        run_sanitize,
+    )
 
     add("pin", "make tools/vllm-requirements.txt anew for the vLLM version named in tools/vllm_environment.py", run_pin)
 
@@ -136,6 +142,8 @@ def run_bench(arguments: argparse.Namespace, steps: step.Steps) -> None:
         require(steps.take("bench with vLLM", lambda: engine_bench.run_engine_bench(arguments.json)))
     elif "vllm" in parts:
         step.note("the rows with vLLM are left out: `./dev setup` installs it")
+    if "integrity" in parts:
+        require(steps.take("bench of checksums", lambda: integrity_bench.run_integrity_bench(arguments.json)))
     if between := [part for part in parts if part in nodes_bench.PARTS]:
         require(steps.take("bench between nodes", lambda: nodes_bench.run_nodes_bench(arguments.json, between)))
     if arguments.peers:
@@ -145,7 +153,8 @@ def run_bench(arguments: argparse.Namespace, steps: step.Steps) -> None:
 def parts_of(nodes: int | None) -> list[str]:
     """What is measured on so many nodes, or on as many as there can be."""
     has_two = nodes == 2 or (nodes is None and namespaces.are_allowed())
-    return [*(() if nodes == 2 else ALONE), *(nodes_bench.PARTS if has_two else ())]
+    network = () if nodes == 1 else OF_NETWORK
+    return [*(() if nodes == 2 else ALONE), *network, *(nodes_bench.PARTS if has_two else ())]
 
 
 def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:
@@ -160,6 +169,11 @@ def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:
 def run_fuzz(arguments: argparse.Namespace, steps: step.Steps) -> None:
     """The decoders, for a given time each."""
     require(steps.take("fuzz", lambda: checks.fuzz(arguments.seconds)))
+
+
+def run_sanitize(arguments: argparse.Namespace, steps: step.Steps) -> None:
+    """Minutes, since everything is built anew."""
+    require(steps.take("rust address sanitizer", checks.rust_sanitizer))
 
 
 def run_pin(arguments: argparse.Namespace, steps: step.Steps) -> None:

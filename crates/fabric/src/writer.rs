@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use chariot_wire::PeerMessage;
 use tokio::task::yield_now;
 
-use crate::checksum::checksum;
+use crate::checksum::Checksum;
 use crate::connection::Connection;
 use crate::outbox::{End, Next, Turn};
 use crate::stream::Look;
@@ -77,7 +77,7 @@ impl Piece {
 
     /// It is on its way, and the processor has its bytes at hand.
     fn conclude(mut self, connection: &Connection, frames: &mut Vec<u8>) {
-        frames::append(frames, self.turn.stream, &PeerMessage::Sum(checksum(self.bytes())), 0);
+        frames::append(frames, self.turn.stream, &PeerMessage::Sum(Checksum::of(self.bytes())), 0);
         connection.counters.bytes_sent.fetch_add(self.len, Ordering::Relaxed);
         self.turn.sent += self.len;
         connection.outbox.put_back(self.turn, Next::Again);
