@@ -4,8 +4,8 @@ import shutil
 from contextlib import suppress
 
 from tools import running
-from tools.checkout import GENERATED, ROOT, TARGET
-from tools.services import namespaces
+from tools.checkout import GENERATED, LOGS, ROOT, TARGET
+from tools.services import disk, namespaces
 
 
 def run_clean(*, everything: bool) -> str:
@@ -13,6 +13,7 @@ def run_clean(*, everything: bool) -> str:
     running.end_leftovers()
     with suppress(namespaces.NotAllowed):
         namespaces.remove()
+    disk.take_away(*LOGS.glob("chaos/*.disk/*"))
     shutil.rmtree(ROOT / "python" / "chariot_ds.data", ignore_errors=True)
     removed = [GENERATED, *([TARGET] if everything else [])]
     for folder in removed:
