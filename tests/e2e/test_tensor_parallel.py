@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from deployment import (
     start_pair,
 )
 from tools.services.service import Service
-from tools.services.vllm_instance import start_vllm
+from tools.services.vllm_instance import chariot_transfer, start_vllm
 from tools.session import session_members
 
 RANKS = 2
@@ -66,7 +67,7 @@ def test_prompts_at_once_are_carried(pair: Deployment, fresh_prompt: FreshPrompt
 def test_another_number_of_ranks_computes_what_it_cannot_read(
     pair: Deployment, fresh_prompt: FreshPrompt, logs: Path
 ) -> None:
-    """Ranks of two hold other heads than one alone: their shards have other keys."""
+    """Ranks of two hold other heads than one alone, which was not told to divide them: their shards have other keys."""
     single = start_vllm("tensor-parallel-single", on_worker(pair.worker.address, "kv_consumer"), logs)
     try:
         single.wait_healthy()
@@ -76,6 +77,27 @@ def test_another_number_of_ranks_computes_what_it_cannot_read(
             alone = answer(single.url, single, [prompt])
             assert alone.tokens == expected
             assert alone.computed.prompt_tokens == tokens
+    finally:
+        single.stop()
+
+
+def test_one_rank_and_two_share_blocks_that_are_divided_alike(
+    pair: Deployment, fresh_prompt: FreshPrompt, logs: Path
+) -> None:
+    """A single rank that is told so keeps and reads what two ranks do, each a shard."""
+    transfer = chariot_transfer("kv_both", kv_connector_extra_config={"chariot.kv_shards": RANKS})
+    options = replace(on_worker(pair.worker.address, "kv_both"), kv_transfer=transfer)
+    single = start_vllm("tensor-parallel-divided", options, logs)
+    try:
+        single.wait_healthy()
+        for tokens in (BLOCK_TOKENS + 1, MAX_BATCHED_TOKENS + 300):
+            for writer, reader in ((pair.prefill, single), (single, pair.decode)):
+                prompt = fresh_prompt(tokens)
+                computed = answer(writer.url, writer, [prompt])
+                assert computed.computed.prompt_tokens == tokens
+                loaded = answer(reader.url, reader, [prompt])
+                assert loaded.tokens == computed.tokens
+                assert loaded.computed.prompt_tokens == 1
     finally:
         single.stop()
 

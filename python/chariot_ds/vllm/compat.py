@@ -91,22 +91,37 @@ def group_traits(group: Any) -> GroupTraits:
 
 def page_bytes(group: Any, layer_name: str) -> int | None:
     """Bytes of one page of a layer without padding, where the version says."""
-    spec = group.kv_cache_spec
-    spec = getattr(spec, "kv_cache_specs", {}).get(layer_name, spec)
+    spec = _layer_spec(group, layer_name)
     for name in ("unpadded_page_size_bytes", "real_page_size_bytes"):
         if (size := getattr(spec, name, None)) is not None:
             return int(size)
     return None
 
 
+def _layer_spec(group: Any, layer_name: str) -> Any:
+    spec = group.kv_cache_spec
+    return getattr(spec, "kv_cache_specs", {}).get(layer_name, spec)
+
+
+def kv_heads(vllm_config: Any) -> int:
+    """How many KV heads the model has. Latent attention keeps one vector a token for all of its heads."""
+    model = vllm_config.model_config
+    return 1 if getattr(model, "use_mla", False) else int(model.get_total_num_kv_heads())
+
+
 def kv_replicas(vllm_config: Any) -> int:
     """How many consecutive tensor-parallel ranks hold the same KV."""
-    ranks = vllm_config.parallel_config.tensor_parallel_size
-    model = vllm_config.model_config
-    if getattr(model, "use_mla", False):
-        return int(ranks)
-    heads = model.get_total_num_kv_heads()
-    return int(ranks // heads) if heads < ranks else 1
+    ranks, heads = int(vllm_config.parallel_config.tensor_parallel_size), kv_heads(vllm_config)
+    return ranks // heads if heads < ranks else 1
+
+
+def heads_of_page(group: Any, layer_name: str) -> int | None:
+    """How many KV heads a layer's cache counts in its second dimension, after blocks; None where it does not.
+
+    From 0.30 on a cache is logically blocks, heads, tokens, content, unless its backend packs heads otherwise.
+    """
+    spec = _layer_spec(group, layer_name)
+    return int(spec.num_kv_heads) if getattr(spec, "num_head_slots", 0) is None else None
 
 
 def splits_tokens_between_ranks(vllm_config: Any) -> bool:

@@ -8,11 +8,14 @@ together, kernel blocks that subdivide a block: the strides tell.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+Cache = torch.Tensor | Sequence[torch.Tensor]
+"""Of a layer. Some platforms hand in several tensors."""
 
 MAX_PARTS = 4096
 """A page in more parts than this is no page that copies well, but a sign of strides misread."""
@@ -42,8 +45,8 @@ class Part:
         )
 
 
-def layer_parts(cache: torch.Tensor | Iterable[torch.Tensor], blocks: int) -> list[Part]:
-    """The parts of a layer's pages. Some platforms hand in several tensors a layer."""
+def layer_parts(cache: Cache, blocks: int) -> list[Part]:
+    """The parts of a layer's pages."""
     tensors = [cache] if isinstance(cache, torch.Tensor) else list(cache)
     return [part for tensor in tensors for part in _tensor_parts(tensor, blocks)]
 
@@ -85,12 +88,23 @@ def _block_dimension(tensor: torch.Tensor, blocks: int) -> int:
     raise ValueError(f"a KV cache of shape {tuple(shape)} has no dimension of {blocks} blocks")
 
 
+def by_heads(cache: Cache, heads: int | None, shards: int) -> list[Cache]:
+    """A layer's cache cut into `shards` of as many heads each, of the `heads` that its second dimension counts."""
+    if shards == 1:
+        return [cache]
+    if not isinstance(cache, torch.Tensor) or heads is None or cache.dim() < 2 or cache.shape[1] != heads:
+        raise ValueError("this vLLM, or its attention backend, does not lay KV caches out by heads: they cannot be cut")
+    if heads % shards:
+        raise ValueError(f"a layer with {heads} KV heads a rank cannot be cut into {shards} shards")
+    return list(cache.chunk(shards, dim=1))
+
+
 def layout(parts: Iterable[Part]) -> list[tuple[int, int, int]]:
     """Parts as the native copier takes them."""
     return [(part.address, part.block_stride, part.page_bytes) for part in parts]
 
 
-def content(cache: torch.Tensor | Iterable[torch.Tensor], blocks: int) -> list[Any]:
+def content(cache: Cache, blocks: int) -> list[Any]:
     """What is where within a page: its shape and the order of its axes in memory, however many blocks there are."""
     facts: list[Any] = []
     for tensor in [cache] if isinstance(cache, torch.Tensor) else cache:

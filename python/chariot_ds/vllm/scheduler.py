@@ -108,7 +108,9 @@ class Scheduler:
             )
             return
         descriptions = [rank.groups for rank in ranks.values() if isinstance(rank, ShardDescriptions)]
-        shards = [sorted({rank[group] for rank in descriptions}) for group in range(len(self._groups))]
+        shards = [
+            sorted({shard for rank in descriptions for shard in rank[group]}) for group in range(len(self._groups))
+        ]
         self._knows_shards = True
         self._lookup = Lookup(self._connection, shards)
 

@@ -28,6 +28,9 @@ class Settings:
     """Part of every key. Change it when weights change under the same model name, or stale KV is served."""
     namespace: str | None = None
     """Whose the blocks are, for quotas and `dscli evict`; the name under which vLLM serves the model unless set."""
+    kv_shards: int | None = None
+    """Into how many shards the KV heads of a block are divided, all ranks together; as many as there are ranks that
+    hold different heads unless set. Instances with other numbers of ranks share blocks where it is the same."""
     request_timeout_ms: float = 1000.0
     """A worker that leaves a request unanswered this long is given up, and looked for again."""
     lookup_timeout_ms: float = 200.0
@@ -74,6 +77,8 @@ class Settings:
                 raise ValueError(f"`{PREFIX}{name}` is `{value!r}`: expected a number above 0.")
         if not isinstance(self.load_threads, int):
             raise ValueError(f"`{PREFIX}load_threads` is `{self.load_threads!r}`: expected a whole number.")
+        if self.kv_shards is not None and (type(self.kv_shards) is not int or self.kv_shards < 1):
+            raise ValueError(f"`{PREFIX}kv_shards` is `{self.kv_shards!r}`: expected a whole number above 0.")
         if not isinstance(self.worker_address, str) or not isinstance(self.model_version, str):
             raise ValueError(f"`{PREFIX}worker_address` and `{PREFIX}model_version` are texts.")
         if self.namespace is not None and not _is_namespace(self.namespace):

@@ -1,7 +1,8 @@
 """What scheduler side and worker side say to each other, and what they call things.
 
 A *block* is one block-table entry of a group: the pages of all of the group's layers. Its *content key* stands for the
-tokens it holds and all before them; each rank keeps its own *shard* of it, under a key made from both.
+tokens it holds and all before them; each rank keeps *shards* of it, one unless told otherwise, under keys made from
+both.
 """
 
 from __future__ import annotations
@@ -60,6 +61,6 @@ class WorkerReport(KVConnectorWorkerMetadata):
 
 @dataclass
 class ShardDescriptions(KVConnectorHandshakeMetadata):
-    """What one rank keeps of a block, by group; ranks that hold the same bytes describe the same shard."""
+    """The shards that one rank keeps of a block, by group; ranks that hold the same bytes describe the same shards."""
 
-    groups: list[bytes]
+    groups: list[list[bytes]]

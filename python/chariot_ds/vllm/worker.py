@@ -7,9 +7,9 @@ call a layer, and a wait at the end for the little that is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from vllm.logger import init_logger
 
@@ -18,11 +18,14 @@ from chariot_ds.vllm import compat, keys, pages
 from chariot_ds.vllm.blocks import LoadBlock, SaveBlock
 from chariot_ds.vllm.compat import TransferResults
 from chariot_ds.vllm.device import HostPath, LoadBatch, SaveBatch, TorchPath
+from chariot_ds.vllm.division import Division
 from chariot_ds.vllm.settings import Settings
 from chariot_ds.vllm.stats import ChariotStats
 from chariot_ds.vllm.vocabulary import Load, ShardDescriptions, StepMetadata, WorkerReport
 
 logger = init_logger(f"vllm.{__name__}")
+
+AnyBlock = TypeVar("AnyBlock", LoadBlock, SaveBlock)
 
 IDLE_WAIT = 0.002
 """Seconds that an empty step waits for a load to end, or for another instance: the engine would do nothing but ask."""
@@ -50,6 +53,7 @@ class Worker:
         self._settings = settings
         self._groups = kv_cache_config.kv_cache_groups
         self._blocks = kv_cache_config.num_blocks
+        self._division = Division.of(vllm_config, settings)
         self._loads_parts = compat.computes_behind_a_prefix(vllm_config)
         self._layers = {
             name: (group, layer)
@@ -79,48 +83,61 @@ class Worker:
 
     def register(self, kv_caches: Mapping[str, Any]) -> None:
         """Takes the KV cache that all copies are from and to."""
-        groups = [
-            [pages.layer_parts(kv_caches[name], self._blocks) for name in group.layer_names] for group in self._groups
-        ]
-        for group, layers in zip(self._groups, groups, strict=True):
-            for name, parts in zip(group.layer_names, layers, strict=True):
-                found, expected = sum(part.page_bytes for part in parts), compat.page_bytes(group, name)
-                if expected not in (None, found):
-                    raise ValueError(f"the pages of `{name}` have {found} bytes, and should have {expected}")
-        device = groups[0][0][0].tensor.device
+        # By group, shard and layer.
+        caches = [list(zip(*self._cut(group, kv_caches), strict=True)) for group in self._groups]
+        shards = [[pages.layer_parts(cache, self._blocks) for cache in layers] for group in caches for layers in group]
+        device = shards[0][0][0].tensor.device
         is_host = device.type == "cpu"
         if not is_host and self._settings.device_path == "host":
             raise ValueError(f"`chariot.device_path` is `host`, but the KV cache is on `{device}`")
         use_torch = not is_host or self._settings.device_path == "torch"
-        self._path = TorchPath(groups) if use_torch else HostPath(groups)
+        self._path = TorchPath(shards) if use_torch else HostPath(shards)
         self._is_layerwise = is_host if self._settings.layerwise == "auto" else self._settings.layerwise == "on"
-        parallel = self._vllm_config.parallel_config
-        replicas = compat.kv_replicas(self._vllm_config)
-        rank = parallel.rank % parallel.tensor_parallel_size
         self.shards = ShardDescriptions(
             [
-                keys.describe(
-                    group=index,
-                    shard=[rank // replicas, parallel.tensor_parallel_size // replicas],
-                    block_size=group.kv_cache_spec.block_size,
-                    layers=[
-                        [
-                            name,
-                            [part.page_bytes for part in parts],
-                            pages.content(kv_caches[name], self._blocks),
-                            compat.attention_backend(self._vllm_config, name),
-                        ]
-                        for name, parts in zip(group.layer_names, layers, strict=True)
-                    ],
-                    hardware=pages.hardware(device),
-                )
-                for index, (group, layers) in enumerate(zip(self._groups, groups, strict=True))
+                [
+                    self._describe(index, self._division.first + number, layers, pages.hardware(device))
+                    for number, layers in enumerate(group)
+                ]
+                for index, group in enumerate(caches)
             ]
         )
-        if self._vllm_config.kv_transfer_config.is_kv_producer and rank % replicas == 0:
-            self._saver = Saver(self._connection, self.shards.groups)
+        described = [shard for group in self.shards.groups for shard in group]
+        if self._vllm_config.kv_transfer_config.is_kv_producer and self._division.is_saved_here:
+            self._saver = Saver(self._connection, described)
         if self._vllm_config.kv_transfer_config.is_kv_consumer:
-            self._loader = Loader(self._connection, self.shards.groups, self._settings.load_threads)
+            self._loader = Loader(self._connection, described, self._settings.load_threads)
+
+    def _cut(self, group: Any, kv_caches: Mapping[str, Any]) -> list[list[pages.Cache]]:
+        """The caches of a group's layers, each cut into the rank's shards."""
+        for name in group.layer_names:
+            parts = pages.layer_parts(kv_caches[name], self._blocks)
+            found, expected = sum(part.page_bytes for part in parts), compat.page_bytes(group, name)
+            if expected not in (None, found):
+                raise ValueError(f"the pages of `{name}` have {found} bytes, and should have {expected}")
+        return [
+            pages.by_heads(kv_caches[name], compat.heads_of_page(group, name), self._division.count)
+            for name in group.layer_names
+        ]
+
+    def _describe(self, group: int, shard: int, caches: Sequence[pages.Cache], hardware: list[Any]) -> bytes:
+        """All that the bytes of a shard depend on besides their block's tokens: `caches` are the layers' in it."""
+        spec = self._groups[group]
+        return keys.describe(
+            group=group,
+            shard=[shard, self._division.total],
+            block_size=spec.kv_cache_spec.block_size,
+            layers=[
+                [
+                    name,
+                    sum(part.page_bytes for part in pages.layer_parts(cache, self._blocks)),
+                    pages.content(cache, self._blocks),
+                    compat.attention_backend(self._vllm_config, name),
+                ]
+                for name, cache in zip(spec.layer_names, caches, strict=True)
+            ],
+            hardware=hardware,
+        )
 
     def begin_step(self, metadata: StepMetadata) -> None:
         """Starts what the step's metadata asks for, before the model runs."""
@@ -131,14 +148,14 @@ class Worker:
             self._start_load(load)
         if self._saver is None or self._path is None:
             return
-        forwards = list(metadata.forwards.items())
+        forwards = [(reader, self._keys_in_shards(blocks)) for reader, blocks in metadata.forwards.items()]
         if metadata.saves:
-            self._save = self._path.save(metadata.saves)
+            self._save = self._path.save(self._in_shards(metadata.saves))
             self._saver.begin(self._save.cache, self._save.blocks, forwards)
         elif forwards:
             self._saver.forward(forwards)
         if metadata.pins:
-            self._saver.soft_pin(metadata.pins)
+            self._saver.soft_pin([(seconds, self._keys_in_shards(blocks)) for seconds, blocks in metadata.pins])
         self._stats.add("forwarded_blocks", sum(len(blocks) for _, blocks in forwards))
 
     def layer_computed(self, layer_name: str) -> None:
@@ -147,7 +164,9 @@ class Worker:
             return
         if (place := self._layers.get(layer_name)) is not None:
             self._computed_at = time.time()
-            self._save.layer_computed(*place, self._saver.layer_ready)
+            group, layer = place
+            for number in self._division.numbers(group):
+                self._save.layer_computed(number, layer, self._saver.layer_ready)
 
     def finish_save(self) -> None:
         """Returns when all of the step's blocks can be found by others."""
@@ -161,7 +180,7 @@ class Worker:
     def _save_tails(self, tails: list[SaveBlock]) -> None:
         """Saves blocks whose pages are about to be others'."""
         if tails and self._saver is not None and self._path is not None:
-            self._save = self._path.save(tails)
+            self._save = self._path.save(self._in_shards(tails))
             self._saver.begin(self._save.cache, self._save.blocks, [])
             self._end_save(self._saver)
 
@@ -194,7 +213,8 @@ class Worker:
             load = self._loads[report.name]
             load.report = report
             try:
-                load.failed = load.batch.arrived(report.failed)
+                failed = load.batch.arrived(report.failed)
+                load.failed = list({(self._division.group(number), block): None for number, block in failed})
             except Exception as error:
                 self._complain("arrive", "a load could not reach its pages: %s", error)
                 load.failed = [(block.group, block.block) for block in load.blocks]
@@ -239,7 +259,7 @@ class Worker:
         try:
             if self._path is None or self._loader is None:
                 raise RuntimeError("this rank loads nothing")
-            batch = self._path.load(load.blocks)
+            batch = self._path.load(self._in_shards(load.blocks))
             started_at = time.time()
             self._loader.start(batch.cache, load.request_id, batch.blocks, load.seconds)
         except Exception as error:
@@ -248,6 +268,14 @@ class Worker:
             self._results.finished_recving.add(load.request_id)
         else:
             self._loads[load.request_id] = ActiveLoad(load.blocks, batch, started_at)
+
+    def _in_shards(self, blocks: Sequence[AnyBlock]) -> list[AnyBlock]:
+        """The rank's shards of blocks."""
+        return [block._replace(group=number) for block in blocks for number in self._division.numbers(block.group)]
+
+    def _keys_in_shards(self, blocks: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """The same, of blocks without pages."""
+        return [(number, key) for group, key in blocks for number in self._division.numbers(group)]
 
     def _count(self, request_id: str, report: LoadReport, failed: list[tuple[int, int]]) -> None:
         self._stats.add("loads", 1)

@@ -1,6 +1,6 @@
 """An engine on paper: vLLM's real scheduler and our real connector, around a model that only writes down what it saw.
 
-For each token the model writes a number to the KV cache that stands for all tokens up to it, the layer and the rank.
+For each token the model writes a number to the KV cache that stands for all tokens up to it, the layer and the KV head.
 Before it computes a token it checks that the cache says the right thing about every token that the layer looks back on.
 Whatever is saved, loaded, evicted, preempted or lost in between: a wrong byte fails the run.
 """
@@ -33,7 +33,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 from chariot_ds.vllm import plugin
 from chariot_ds.vllm.connector import ChariotConnector
 
-HEADS, HEAD_SIZE = 2, 4
+HEADS, HEAD_SIZE = 4, 4
 KNOWN_REPORTS = {field.name for field in dataclasses.fields(KVConnectorOutput)}
 """What this version of vLLM takes from a worker after a step."""
 VOCABULARY = 500
@@ -75,7 +75,7 @@ def make_model(directory: Path) -> Path:
         "hidden_size": 64,
         "intermediate_size": 64,
         "num_attention_heads": 4,
-        "num_key_value_heads": 4,
+        "num_key_value_heads": HEADS,
         "num_hidden_layers": 3,
         "max_position_embeddings": 8192,
         "vocab_size": VOCABULARY,
@@ -162,14 +162,17 @@ class Rank:
         self.cache_config = make_cache_config(options)
         self.connector = ChariotConnector(config, KVConnectorRole.WORKER, self.cache_config)
         heads = max(HEADS // options.ranks, 1)
+        first = rank * HEADS // options.ranks
+        self.heads = torch.arange(first, first + heads)
         shape = (options.blocks, heads, options.block_size, 2 * HEAD_SIZE)
         self.caches = {
             name: torch.full(shape, -1.0) for group in self.cache_config.kv_cache_groups for name in group.layer_names
         }
         self.connector.register_kv_caches(self.caches)
 
-    def number_for(self, state: int, layer: str) -> float:
-        return float((state * 31 + zlib.crc32(layer.encode()) + self.number * 977) % (1 << 22))
+    def numbers_for(self, state: int, layer: str) -> torch.Tensor:
+        """What the rank's heads write, a column."""
+        return ((state * 31 + zlib.crc32(layer.encode()) + self.heads * 977) % (1 << 22)).float()[:, None]
 
 
 class PaperEngine:
@@ -333,11 +336,11 @@ class PaperEngine:
         first = 0 if window is None else max(0, start - window + 1)
         for position in range(first, start):
             page = cache[table[position // size], :, position % size]
-            expected = rank.number_for(running.state(position), layer)
+            expected = rank.numbers_for(running.state(position), layer)
             assert bool((page == expected).all()), (
-                f"{running.request.request_id}: {layer} of rank {rank.number} has {page.flatten()[0]} for token "
-                f"{position} of {start}, and should have {expected}"
+                f"{running.request.request_id}: {layer} of rank {rank.number} has {page[:, 0]} for token "
+                f"{position} of {start}, and should have {expected[:, 0]}"
             )
         for position in range(start, end):
             page = cache[table[position // size], :, position % size]
-            page.fill_(rank.number_for(running.state(position), layer))
+            page.copy_(rank.numbers_for(running.state(position), layer).expand_as(page))

@@ -253,7 +253,12 @@ def loaded_keys(each: PaperEngine, planned: Any) -> list[chariot_ds.Key]:
     """The keys of all shards that a step is about to load."""
     shards = [rank.connector.get_handshake_metadata().groups for rank in each.ranks]
     blocks = [block for load in planned.kv_connector_metadata.loads for block in load.blocks]
-    return [chariot_ds.Key(shard_key(groups[block.group], block.key)) for groups in shards for block in blocks]
+    return [
+        chariot_ds.Key(shard_key(shard, block.key))
+        for groups in shards
+        for block in blocks
+        for shard in groups[block.group]
+    ]
 
 
 def test_vllm_runs_on_without_the_worker_and_with_it_again(engine: MakeEngine, own_worker: Worker) -> None:

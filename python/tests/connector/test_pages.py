@@ -73,6 +73,33 @@ def test_parts_of_a_block_are_its_page(layout: Layout) -> None:
         assert torch.equal(found, page(block).flatten()), f"block {block}"
 
 
+# Those of which the second dimension counts heads.
+BY_HEADS = [name for name, layout in LAYOUTS.items() if layout()[0].dim() == 4 and layout()[0].shape[1] == HEADS]
+
+
+@pytest.mark.parametrize("name", BY_HEADS)
+def test_a_shard_is_what_a_rank_with_its_heads_alone_keeps(name: str) -> None:
+    cache, _ = LAYOUTS[name]()
+    for head, shard in enumerate(pages.by_heads(cache, HEADS, HEADS)):
+        # As a rank with one head would have it, its axes in the same order in memory.
+        order = sorted(range(4), key=cache.stride, reverse=True)
+        alone = cache[:, head : head + 1].permute(order).contiguous().permute([order.index(axis) for axis in range(4)])
+        assert pages.content(shard, BLOCKS) == pages.content(alone, BLOCKS)
+        ours, theirs = pages.layer_parts(shard, BLOCKS), pages.layer_parts(alone, BLOCKS)
+        for block in range(BLOCKS):
+            assert torch.equal(*(torch.cat([part.view()[block] for part in parts]) for parts in (ours, theirs)))
+
+
+def test_what_is_not_laid_out_by_heads_is_not_cut() -> None:
+    cache = numbered(BLOCKS, HEADS, SIZE, WIDTH)
+    assert pages.by_heads(cache, None, 1) == [cache]
+    for wrong, heads in ((cache, None), (cache, SIZE), ((cache, cache), HEADS)):
+        with pytest.raises(ValueError, match="cannot be cut"):
+            pages.by_heads(wrong, heads, 2)
+    with pytest.raises(ValueError, match="cannot be cut into 3 shards"):
+        pages.by_heads(cache, HEADS, 3)
+
+
 def test_several_tensors_a_layer_are_parts_one_after_the_other() -> None:
     key, value = numbered(BLOCKS, SIZE, WIDTH), numbered(BLOCKS, SIZE, 3) + 1000
     parts = pages.layer_parts((key, value), BLOCKS)
