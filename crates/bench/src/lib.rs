@@ -13,6 +13,7 @@ mod part;
 mod ping_pong;
 mod placement;
 mod python;
+mod restart;
 mod row;
 mod sample;
 mod target;
@@ -62,6 +63,7 @@ pub fn run(config: &BenchConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<R
         rows.extend(match (part, &config.python) {
             (Part::Disk, _) => disk::measure(config, progress)?,
             (Part::Hits, _) => hits::measure(progress)?,
+            (Part::Restart, _) => restart::measure(config, progress)?,
             (Part::Latency, _) => latencies::measure(&target, config, progress)?,
             (Part::Waiting, _) => waiting::measure(&target, config, progress)?,
             (Part::Throughput, _) => throughput::measure(&target, config, progress)?,

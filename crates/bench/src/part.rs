@@ -17,10 +17,20 @@ pub enum Part {
     Disk,
     /// What the pool finds of traces. Needs no worker.
     Hits,
+    /// A worker full of blocks that goes on in another process.
+    Restart,
 }
 
 impl Part {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 7] =
-        [Self::Latency, Self::Waiting, Self::Throughput, Self::Python, Self::Idle, Self::Disk, Self::Hits];
+    pub const ALL: [Self; 8] = [
+        Self::Latency,
+        Self::Waiting,
+        Self::Throughput,
+        Self::Python,
+        Self::Idle,
+        Self::Disk,
+        Self::Hits,
+        Self::Restart,
+    ];
 }

@@ -23,17 +23,33 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts a worker three times, to see how long that takes, and keeps the last.
-    pub(crate) fn start(config: &BenchConfig) -> Result<Self> {
+    fn new(config: &BenchConfig) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut target = Self {
+        Ok(Self {
             dscli: config.dscli.clone(),
             dir: tempfile::tempdir()?,
             address: format!("127.0.0.1:{port}").parse()?,
             start_seconds: 0.0,
             idle_resident_bytes: 0,
             is_running: false,
-        };
+        })
+    }
+
+    /// Starts a worker with an arena of so many bytes.
+    pub(crate) fn start_once(config: &BenchConfig, shared_memory: u64) -> Result<Self> {
+        let mut target = Self::new(config)?;
+        target.launch(shared_memory)?;
+        Ok(target)
+    }
+
+    /// Has the worker go on in another process.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.dscli(&["restart", "-w"]).map(drop)
+    }
+
+    /// Starts a worker three times, to see how long that takes, and keeps the last.
+    pub(crate) fn start(config: &BenchConfig) -> Result<Self> {
+        let mut target = Self::new(config)?;
         let mut seconds = Vec::new();
         for remaining in [2, 1, 0] {
             let begin = Instant::now();

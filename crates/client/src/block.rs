@@ -18,7 +18,7 @@ use crate::local::Local;
 /// A pinned block: while it lives, the worker neither evicts nor reuses its bytes.
 ///
 /// Cheap to clone; the pin goes with the last clone. Should the connection end while the block lives, the memory
-/// stays mapped but is no longer protected: see [`Block::is_intact`].
+/// stays mapped but is no longer protected, unless the worker goes on in another process: see [`Block::is_intact`].
 #[derive(Clone)]
 pub struct Block {
     pub(crate) inner: Arc<Inner>,
@@ -185,8 +185,8 @@ impl Block {
         }
     }
 
-    /// Whether the bytes are still protected. `false` once the connection that pinned the block has ended, or the
-    /// worker took the pin away because it was in the way of others for too long: bytes read since may be another
+    /// Whether the bytes are still protected. `false` once the connection that pinned the block has ended (other
+    /// than by the worker's going on in another process), or the worker took the pin away because it was in the way of others for too long: bytes read since may be another
     /// block's. To be asked after the bytes were used or copied.
     pub fn is_intact(&self) -> bool {
         let (Bytes::Mapped(_), Payload::Mapped(local)) = (&self.inner.bytes, &self.inner.connection.payload) else {
@@ -196,7 +196,9 @@ impl Block {
             Pin::Shared(held) => local.still_holds(held),
             Pin::Asked(_) | Pin::Own => local.is_known(),
         };
-        is_held && !self.inner.connection.has_ended()
+        let connection = &self.inner.connection;
+        // A worker that goes on in another process keeps what is held until the last of it is let go of.
+        is_held && (!connection.has_ended() || connection.has_moved())
     }
 }
 

@@ -101,38 +101,31 @@ impl Client {
 
     /// Whether there is a connection now.
     pub fn is_connected(&self) -> bool {
-        self.connection().is_ok()
+        self.connection_now().is_ok()
     }
 
     /// Whether blocks are read and written through shared memory; `false` over TCP or while there is no connection.
     pub fn is_local(&self) -> bool {
-        self.connection().is_ok_and(|connection| matches!(connection.payload, Payload::Mapped(_)))
+        self.connection_now().is_ok_and(|connection| matches!(connection.payload, Payload::Mapped(_)))
     }
 
     /// Which of `keys` are there, whole: one entry a key.
     pub fn exists(&self, keys: &[Key]) -> Result<Vec<bool>, ClientError> {
-        self.start_exists(keys)?.wait()
+        check_batch(keys.len())?;
+        self.wherever_it_goes(|connection| ask_exists(connection.clone(), keys)?.wait())
     }
 
     /// Which of `keys` are there, whole, as far as this client sees by itself: without a message or a system call. `None`
     /// when only the worker knows, or it is not on this host.
     pub fn exists_at_a_glance(&self, keys: &[Key]) -> Result<Option<Vec<bool>>, ClientError> {
         check_batch(keys.len())?;
-        Ok(glance::exists(&*self.connection()?, keys))
+        Ok(glance::exists(&*self.connection_now()?, keys))
     }
 
     /// Asks which of `keys` are there, whole, to be told later.
     pub fn start_exists(&self, keys: &[Key]) -> Result<PendingExists, ClientError> {
         check_batch(keys.len())?;
-        let connection = self.connection()?;
-        if let Some(exists) = glance::exists(&connection, keys) {
-            return Ok(Question::answered(connection, exists));
-        }
-        let asked = keys.len();
-        Question::ask(connection, "exists", &Request::Exists(keys), move |reply| match reply {
-            Reply::Found(flags) if flags.len() == asked => Some(flags.iter().map(|flag| *flag == 1).collect()),
-            _ => None,
-        })
+        ask_exists(self.connection_now()?, keys)
     }
 
     /// Which of `keys` this worker is seen to hold itself, whole: one entry a key. For those who would write them: it costs
@@ -140,37 +133,28 @@ impl Client {
     /// become whole may not be seen yet, and over TCP others' blocks count as well.
     pub fn holds(&self, keys: &[Key]) -> Result<Vec<bool>, ClientError> {
         check_batch(keys.len())?;
-        let connection = self.connection()?;
+        let connection = self.connection_now()?;
         glance::holds(&connection, keys).map_or_else(|| self.exists(keys), Ok)
     }
 
     /// How many of `keys` are there, from the first on and without a gap.
     pub fn longest_prefix(&self, keys: &[Key]) -> Result<Prefix, ClientError> {
-        self.start_longest_prefix(keys)?.wait()
+        check_batch(keys.len())?;
+        self.wherever_it_goes(|connection| ask_longest_prefix(connection.clone(), keys)?.wait())
     }
 
     /// How many of `keys` are there, from the first on and without a gap, as far as this client sees by itself: without a
     /// message or a system call. `None` when only the worker knows, or it is not on this host.
     pub fn longest_prefix_at_a_glance(&self, keys: &[Key]) -> Result<Option<Prefix>, ClientError> {
         check_batch(keys.len())?;
-        Ok(glance::longest_prefix(&*self.connection()?, keys))
+        Ok(glance::longest_prefix(&*self.connection_now()?, keys))
     }
 
     /// Asks how many of `keys` are there, from the first on and without a gap, to be told later: for those who must not
     /// wait. What the index shows is answered at once.
     pub fn start_longest_prefix(&self, keys: &[Key]) -> Result<PendingPrefix, ClientError> {
         check_batch(keys.len())?;
-        let connection = self.connection()?;
-        if let Some(prefix) = glance::longest_prefix(&connection, keys) {
-            return Ok(Question::answered(connection, prefix));
-        }
-        let asked = keys.len() as u64;
-        Question::ask(connection, "longest prefix", &Request::LongestPrefix(keys), move |reply| match reply {
-            Reply::PrefixIs { sealed, present } if sealed <= present && present <= asked => {
-                Some(Prefix { sealed: sealed as usize, present: present as usize })
-            }
-            _ => None,
-        })
+        ask_longest_prefix(self.connection_now()?, keys)
     }
 
     /// Puts whole blocks: one copy of the bytes, and one message that is not waited for (over TCP, one round trip).
@@ -178,7 +162,10 @@ impl Client {
     /// then on, others within milliseconds, and for certain after [`flush`](Self::flush).
     pub fn put(&self, blocks: &[Put<'_>], room: Room) -> Result<(), ClientError> {
         check_batch(blocks.len())?;
-        let connection = self.connection()?;
+        self.wherever_it_goes(|connection| self.put_over(connection, blocks, room))
+    }
+
+    fn put_over(&self, connection: &Arc<Connection>, blocks: &[Put<'_>], room: Room) -> Result<(), ClientError> {
         let records =
             blocks.iter().map(|put| InlineRecord::new(put.key, put.parent, put.bytes.len() as u64, put.time_to_live));
         let Payload::Mapped(local) = &connection.payload else {
@@ -205,37 +192,7 @@ impl Client {
     /// and is dropped when it is sealed.
     pub fn reserve(&self, blocks: &[Reserve], room: Room) -> Result<Vec<GrowingBlock>, ClientError> {
         check_batch(blocks.len())?;
-        let connection = self.connection()?;
-        let slots: Vec<u64> = blocks.iter().map(|_| connection.next_slot()).collect();
-        let record = |block: &Reserve| InlineRecord::new(block.key, block.parent, block.len, block.time_to_live);
-        let len = |block: &Reserve| usize::try_from(block.len).map_err(|_| too_large(block.len));
-        let Payload::Mapped(local) = &connection.payload else {
-            let lens: Vec<usize> = blocks.iter().map(len).collect::<Result<_, _>>()?;
-            let records: Vec<_> =
-                blocks.iter().zip(&slots).map(|(block, slot)| CreateInlineRecord::new(*slot, record(block))).collect();
-            room.wait_inline(|wait| {
-                let request = Request::CreateInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
-                connection.call("reserve", &request, &[], wait, done)
-            })?;
-            let growing = blocks.iter().zip(slots).zip(lens);
-            return Ok(growing
-                .map(|((block, slot), len)| GrowingBlock::inline(connection.clone(), block.key, slot, len))
-                .collect());
-        };
-        let extents = connection.take_room(&rooms(blocks.iter().map(|block| block.len))?, room)?;
-        let placed = || blocks.iter().zip(&slots).zip(&extents);
-        let records: Vec<_> = placed()
-            .map(|((block, slot), extent)| CreateRecord::new(*slot, PutRecord::new(record(block), *extent)))
-            .collect();
-        if let Some(board) = local.board() {
-            extents.iter().for_each(|extent| board.begin(extent.offset));
-        }
-        connection.tell(&Request::Create(&records))?;
-        placed()
-            .map(|((block, slot), extent)| {
-                Ok(GrowingBlock::mapped(connection.clone(), block.key, *slot, len(block)?, *extent))
-            })
-            .collect()
+        self.wherever_it_goes(|connection| reserve_over(connection, blocks, room))
     }
 
     /// Returns once everything that this client put, advanced and sealed before can be found by all.
@@ -252,7 +209,7 @@ impl Client {
     /// worker knows of one of them, or it is not on this host.
     pub fn get_at_a_glance(&self, keys: &[Key]) -> Result<Option<Vec<Option<Block>>>, ClientError> {
         check_batch(keys.len())?;
-        let glance = glance::get(&self.connection()?, GetWhat::Sealed, keys, IfMissing::Miss);
+        let glance = glance::get(&self.connection_now()?, GetWhat::Sealed, keys, IfMissing::Miss);
         Ok(glance.unsure.is_empty().then_some(glance.blocks))
     }
 
@@ -298,7 +255,7 @@ impl Client {
             Evict::All => EvictWhat::All,
             Evict::UntilFree(bytes) => EvictWhat::UntilFree(bytes),
         };
-        self.connection()?.call("evict", &Request::Evict(what), &[], EVICTING, done)
+        self.wherever_it_goes(|connection| connection.call("evict", &Request::Evict(what), &[], EVICTING, done))
     }
 
     /// Has the worker carry these blocks, whole or as they grow, to the worker at `to`, before anyone asks for them there.
@@ -306,7 +263,7 @@ impl Client {
     /// its cluster: whoever needs the blocks finds them without this, only later.
     pub fn forward(&self, to: &WorkerAddress, keys: &[Key]) -> Result<(), ClientError> {
         check_batch(keys.len())?;
-        self.connection()?.tell(&Request::Forward { to: &to.to_string(), keys })
+        self.connection_now()?.tell(&Request::Forward { to: &to.to_string(), keys })
     }
 
     /// How the worker is.
@@ -319,21 +276,36 @@ impl Client {
 
     fn start(&self, what: GetWhat, keys: &[Key], wait: Wait) -> Result<PendingGet, ClientError> {
         check_batch(keys.len())?;
-        let connection = self.connection()?;
-        PendingGet::begin(connection, what, keys, wait.left())
+        PendingGet::begin(self.shared.link.clone(), what, keys, wait.left())
     }
 
     fn call<T>(
         &self,
         what: &'static str,
         request: &Request<'_>,
-        decode: impl FnOnce(Reply<'_>, Vec<u8>) -> Option<T>,
+        decode: impl Fn(Reply<'_>, Vec<u8>) -> Option<T>,
     ) -> Result<T, ClientError> {
-        self.connection()?.call(what, request, &[], Duration::ZERO, decode)
+        self.wherever_it_goes(|connection| connection.call(what, request, &[], Duration::ZERO, &decode))
+    }
+
+    /// Makes a call, and makes it again where the worker goes on in another process meanwhile: what was done there already
+    /// is then found done.
+    fn wherever_it_goes<T>(&self, call: impl Fn(&Arc<Connection>) -> Result<T, ClientError>) -> Result<T, ClientError> {
+        loop {
+            let connection = self.connection()?;
+            match call(&connection) {
+                Err(ClientError::Unavailable { .. }) if connection.has_moved() => {}
+                answer => return answer,
+            }
+        }
     }
 
     fn connection(&self) -> Result<Arc<Connection>, ClientError> {
         self.shared.link.connection()
+    }
+
+    fn connection_now(&self) -> Result<Arc<Connection>, ClientError> {
+        self.shared.link.connection_now()
     }
 }
 
@@ -341,6 +313,67 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("is_connected", &self.is_connected()).finish_non_exhaustive()
     }
+}
+
+fn reserve_over(
+    connection: &Arc<Connection>,
+    blocks: &[Reserve],
+    room: Room,
+) -> Result<Vec<GrowingBlock>, ClientError> {
+    let slots: Vec<u64> = blocks.iter().map(|_| connection.next_slot()).collect();
+    let record = |block: &Reserve| InlineRecord::new(block.key, block.parent, block.len, block.time_to_live);
+    let len = |block: &Reserve| usize::try_from(block.len).map_err(|_| too_large(block.len));
+    let Payload::Mapped(local) = &connection.payload else {
+        let lens: Vec<usize> = blocks.iter().map(len).collect::<Result<_, _>>()?;
+        let records: Vec<_> =
+            blocks.iter().zip(&slots).map(|(block, slot)| CreateInlineRecord::new(*slot, record(block))).collect();
+        room.wait_inline(|wait| {
+            let request = Request::CreateInline { wait: micros(wait).min(MAX_WAIT_MICROS), blocks: &records };
+            connection.call("reserve", &request, &[], wait, done)
+        })?;
+        let growing = blocks.iter().zip(slots).zip(lens);
+        return Ok(growing
+            .map(|((block, slot), len)| GrowingBlock::inline(connection.clone(), block.key, slot, len))
+            .collect());
+    };
+    let extents = connection.take_room(&rooms(blocks.iter().map(|block| block.len))?, room)?;
+    let placed = || blocks.iter().zip(&slots).zip(&extents);
+    let records: Vec<_> = placed()
+        .map(|((block, slot), extent)| CreateRecord::new(*slot, PutRecord::new(record(block), *extent)))
+        .collect();
+    if let Some(board) = local.board() {
+        extents.iter().for_each(|extent| board.begin(extent.offset));
+    }
+    connection.tell(&Request::Create(&records))?;
+    placed()
+        .map(|((block, slot), extent)| {
+            Ok(GrowingBlock::mapped(connection.clone(), block.key, *slot, len(block)?, *extent))
+        })
+        .collect()
+}
+
+fn ask_exists(connection: Arc<Connection>, keys: &[Key]) -> Result<PendingExists, ClientError> {
+    if let Some(exists) = glance::exists(&connection, keys) {
+        return Ok(Question::answered(connection, exists));
+    }
+    let asked = keys.len();
+    Question::ask(connection, "exists", &Request::Exists(keys), move |reply| match reply {
+        Reply::Found(flags) if flags.len() == asked => Some(flags.iter().map(|flag| *flag == 1).collect()),
+        _ => None,
+    })
+}
+
+fn ask_longest_prefix(connection: Arc<Connection>, keys: &[Key]) -> Result<PendingPrefix, ClientError> {
+    if let Some(prefix) = glance::longest_prefix(&connection, keys) {
+        return Ok(Question::answered(connection, prefix));
+    }
+    let asked = keys.len() as u64;
+    Question::ask(connection, "longest prefix", &Request::LongestPrefix(keys), move |reply| match reply {
+        Reply::PrefixIs { sealed, present } if sealed <= present && present <= asked => {
+            Some(Prefix { sealed: sealed as usize, present: present as usize })
+        }
+        _ => None,
+    })
 }
 
 fn done(reply: Reply<'_>, _payload: Vec<u8>) -> Option<u64> {

@@ -62,6 +62,8 @@ pub(crate) struct Connection {
     settles_with: AtomicU64,
     /// The latest request that was answered.
     answered: AtomicU64,
+    /// The worker has said that it goes on in another process.
+    has_moved: AtomicBool,
 }
 
 impl Connection {
@@ -92,6 +94,7 @@ impl Connection {
             next_slot: AtomicU64::new(1),
             settles_with: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            has_moved: AtomicBool::new(false),
         }
     }
 
@@ -289,13 +292,65 @@ impl Connection {
         self.mailbox.has_ended()
     }
 
+    /// Whether the conversation is over because the worker goes on in another process, with all its blocks.
+    pub(crate) fn has_moved(&self) -> bool {
+        if !self.has_ended() {
+            return false;
+        }
+        if self.has_moved.load(Ordering::Acquire) {
+            return true;
+        }
+        // It may have said so, and nobody has read it: nobody wants anything else of what is there.
+        let mut reader = self.reader.lock();
+        while let Ok(Some((id, answer))) = reader.read(self.socket.as_fd(), RecvFlags::DONTWAIT, Instant::now()) {
+            self.note_farewell(id, &answer);
+        }
+        drop(reader);
+        self.has_moved.load(Ordering::Acquire)
+    }
+
+    fn note_farewell(&self, id: u64, answer: &Answer) {
+        // A farewell answers no request.
+        if id == 0
+            && let Ok(Reply::Refused { refusal: Refusal::Moved, .. }) = Reply::decode(answer.kind, &answer.body)
+        {
+            self.has_moved.store(true, Ordering::Release);
+        }
+    }
+
+    /// For the keeper: the worker has hung up. What it said before is heard.
+    pub(crate) fn hear_out(&self) {
+        // No request has the id 0, so this reads all that is there for others.
+        self.poll_for(0);
+        self.end();
+    }
+
     /// Ends the conversation, for all threads at once.
+    ///
+    /// A worker on this host learns of it when the last block, writer and copy is done that goes by this connection: the
+    /// memory is shared, and what is read or written there must not become another's before.
     pub(crate) fn end(&self) {
         self.mailbox.end();
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        let how = match &self.payload {
+            Payload::Mapped(_) => Shutdown::Read,
+            Payload::Inline => Shutdown::Both,
+        };
+        self.send_last_riders();
+        let _ = rustix::net::shutdown(&self.socket, how);
         if let Some(board) = self.board() {
             // Those who wait for a block to grow sleep there, and not on the socket.
             board.ring_all();
+        }
+    }
+
+    /// Sends what was to ride with a request that is not made any more: whoever put it was told that it is put.
+    fn send_last_riders(&self) {
+        // Who sends now takes them along.
+        let Some(mut frames) = self.writer.try_lock() else { return };
+        frames.clear();
+        self.riders.lock().depart(&mut FrameWriter::new(&mut frames));
+        if !frames.is_empty() {
+            let _ = rustix::net::send(&self.socket, &frames, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
     }
 
@@ -320,6 +375,7 @@ impl Connection {
             Ok(Reply::Granted(extent)) => {
                 let _ = self.tell(&Request::GiveBack(extent));
             }
+            Ok(Reply::Refused { refusal: Refusal::Moved, .. }) => {}
             Ok(Reply::Refused { text, .. }) => {
                 tracing::warn!(address = %self.address, text, "the data worker ends the connection");
             }
@@ -364,6 +420,7 @@ impl Connection {
         match self.reader.lock().read(self.socket.as_fd(), flags, deadline) {
             Ok(Some((id, answer))) => {
                 self.answered.fetch_max(id, Ordering::Release);
+                self.note_farewell(id, &answer);
                 Read::Frame(id, answer)
             }
             Ok(None) => Read::Nothing,

@@ -24,7 +24,11 @@ pub(crate) fn dial(
     wake_keeper: Arc<OwnedFd>,
 ) -> io::Result<Connection> {
     let deadline = Instant::now() + options.timeout;
-    let (tcp, remote) = greet_over_tcp(address, options, deadline)?;
+    let (tcp, remote) = match greet_over_tcp(address, options, deadline) {
+        // It went on in another process as it was greeted: that one greets back.
+        Err(error) if has_hung_up(&error) => greet_over_tcp(address, options, deadline)?,
+        greeted => greeted?,
+    };
     let (socket, payload) = match options.transport {
         Transport::Tcp => (tcp, Payload::Inline),
         Transport::Auto => match go_local(&remote, options, deadline) {
@@ -74,6 +78,10 @@ fn greet_over_tcp(
         }
     }
     Err(last_error)
+}
+
+fn has_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 fn go_local(remote: &Remote, options: &ConnectOptions, deadline: Instant) -> io::Result<(Socket, Local)> {

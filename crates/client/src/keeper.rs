@@ -7,10 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chariot_types::WorkerAddress;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::connection::Connection;
@@ -21,6 +21,9 @@ use crate::{ClientError, ConnectOptions};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long calls wait for a worker that has said that it goes on in another process.
+const MOVE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long riders may wait for a request to ride with.
 const RIDER_DELAY: Duration = Duration::from_millis(1);
 
@@ -30,6 +33,9 @@ pub(crate) struct Link {
     options: ConnectOptions,
     current: RwLock<Option<Arc<Connection>>>,
     last_error: Mutex<Option<io::Error>>,
+    /// Until when the worker is expected that has said that it goes on in another process.
+    moving: Mutex<Option<Instant>>,
+    has_come: Condvar,
     wake: Arc<OwnedFd>,
     is_closing: AtomicBool,
 }
@@ -43,6 +49,8 @@ impl Link {
             options,
             current: RwLock::default(),
             last_error: Mutex::default(),
+            moving: Mutex::default(),
+            has_come: Condvar::new(),
             wake: Arc::new(wake),
             is_closing: AtomicBool::new(false),
         })
@@ -54,6 +62,8 @@ impl Link {
             Ok(connection) => {
                 *self.current.write() = Some(Arc::new(connection));
                 *self.last_error.lock() = None;
+                *self.moving.lock() = None;
+                self.has_come.notify_all();
                 Ok(())
             }
             Err(error) => {
@@ -64,8 +74,44 @@ impl Link {
         }
     }
 
-    /// The connection, if there is one now.
+    /// The connection. Where the worker has just said that it goes on in another process, it is waited for.
     pub(crate) fn connection(&self) -> Result<Arc<Connection>, ClientError> {
+        self.connection_until(Instant::now() + MOVE_PATIENCE)
+    }
+
+    /// The same, but not waited for beyond `deadline`.
+    pub(crate) fn connection_until(&self, deadline: Instant) -> Result<Arc<Connection>, ClientError> {
+        self.connection_now().or_else(|unavailable| {
+            let mut moving = self.moving.lock();
+            loop {
+                // Under the lock under which its coming is told.
+                if let Ok(connection) = self.connection_now() {
+                    return Ok(connection);
+                }
+                let until = match (*moving, self.has_just_moved()) {
+                    (Some(until), _) => until.min(deadline),
+                    (None, true) => deadline,
+                    (None, false) => return Err(unavailable),
+                };
+                if self.has_come.wait_until(&mut moving, until).timed_out() {
+                    return self.connection_now();
+                }
+            }
+        })
+    }
+
+    /// Whether the worker has said that it goes on in another process, and is expected there.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.has_just_moved() || self.moving.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether the connection has moved, and the keeper does not know it yet.
+    fn has_just_moved(&self) -> bool {
+        self.current.read().as_ref().is_some_and(|connection| connection.has_moved())
+    }
+
+    /// The connection, if there is one now.
+    pub(crate) fn connection_now(&self) -> Result<Arc<Connection>, ClientError> {
         match &*self.current.read() {
             Some(connection) if !connection.has_ended() => Ok(connection.clone()),
             _ => Err(self.unavailable()),
@@ -109,6 +155,7 @@ impl Link {
                 Some(connection) => {
                     self.attend(&connection);
                     if connection.has_ended() {
+                        *self.moving.lock() = connection.has_moved().then(|| Instant::now() + MOVE_PATIENCE);
                         *self.current.write() = None;
                         tracing::info!(address = %self.address, "lost the data worker, looking for it");
                         pause = FIRST_PAUSE;
@@ -138,7 +185,7 @@ impl Link {
         let _ = rustix::event::poll(&mut polled, None);
         let (hung_up, woken) = (!polled[0].revents().is_empty(), !polled[1].revents().is_empty());
         if hung_up {
-            connection.end();
+            connection.hear_out();
         } else if woken {
             // While there is a stream of riders, nobody spends time on waking this thread.
             loop {

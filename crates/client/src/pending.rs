@@ -9,6 +9,7 @@ use chariot_wire::{GetWhat, Reply, Request, micros};
 
 use crate::connection::{Connection, Payload};
 use crate::glance::{self, Glance, IfMissing};
+use crate::keeper::Link;
 use crate::lookout::{Ringer, look_until};
 use crate::mailbox::{Answer, Waited};
 use crate::{Block, ClientError};
@@ -16,6 +17,7 @@ use crate::{Block, ClientError};
 /// A get that was begun and may not have found everything yet. Dropping it cancels it.
 #[must_use = "a get that is dropped is cancelled"]
 pub struct PendingGet {
+    wanted: Box<Wanted>,
     connection: Arc<Connection>,
     what: GetWhat,
     /// One entry a key; among them some that are wanted whole and still grow.
@@ -30,6 +32,13 @@ pub struct PendingGet {
     deadline: Instant,
 }
 
+/// What was wanted, and by whom.
+struct Wanted {
+    link: Arc<Link>,
+    keys: Vec<Key>,
+    if_missing: IfMissing,
+}
+
 struct Asked {
     request: u64,
     /// Places in the get's blocks, and keys.
@@ -39,19 +48,16 @@ struct Asked {
 
 impl PendingGet {
     /// Looks for `keys`, and asks the worker for those that only it knows of.
-    pub(crate) fn begin(
-        connection: Arc<Connection>,
-        what: GetWhat,
-        keys: &[Key],
-        wait: Duration,
-    ) -> Result<Self, ClientError> {
+    pub(crate) fn begin(link: Arc<Link>, what: GetWhat, keys: &[Key], wait: Duration) -> Result<Self, ClientError> {
         let wait = wait.min(Duration::from_micros(MAX_WAIT_MICROS));
         let if_missing = if wait.is_zero() { IfMissing::Miss } else { IfMissing::Wait };
+        let connection = link.connection()?;
         let Glance { blocks, missing, unsure } = glance::get(&connection, what, keys, if_missing);
         let deadline = Instant::now() + wait;
-        let mut get = Self { connection, what, blocks, missing, asked: None, failure: None, deadline };
+        let wanted = Box::new(Wanted { link, keys: keys.to_vec(), if_missing });
+        let mut get = Self { wanted, connection, what, blocks, missing, asked: None, failure: None, deadline };
         if !unsure.is_empty() {
-            get.ask(unsure)?;
+            get.failure = get.ask(unsure).err().map(Box::new);
         }
         Ok(get)
     }
@@ -82,7 +88,15 @@ impl PendingGet {
 
     /// Waits for what is still missing, but not beyond `until`; whether the result is here.
     fn go_on_until(&mut self, until: Instant) -> bool {
-        while self.failure.is_none() {
+        loop {
+            while self.has_moved() {
+                if !self.begin_again(until) {
+                    return false;
+                }
+            }
+            if self.failure.is_some() {
+                return true;
+            }
             let went_on = if self.asked.is_some() {
                 self.hear(until)
             } else if !self.missing.is_empty() {
@@ -97,6 +111,40 @@ impl PendingGet {
                 Ok(false) => return false,
                 Err(failure) => self.failure = Some(Box::new(failure)),
             }
+        }
+    }
+
+    /// Whether what went wrong is that the worker goes on in another process.
+    fn has_moved(&self) -> bool {
+        let is_unavailable = |failure: &ClientError| matches!(failure, ClientError::Unavailable { .. });
+        self.failure.as_deref().is_some_and(is_unavailable) && self.connection.has_moved()
+    }
+
+    /// Looks there for all that was not found yet; whether there is news. What was found stays pinned where it is.
+    fn begin_again(&mut self, until: Instant) -> bool {
+        let Wanted { link, keys, if_missing } = &*self.wanted;
+        let connection = match link.connection_until(until) {
+            Ok(connection) => connection,
+            Err(_) if link.is_moving() => return false,
+            Err(failure) => {
+                // It did not come.
+                self.failure = Some(Box::new(failure));
+                return true;
+            }
+        };
+        let is_open = |block: &Option<Block>| block.as_ref().is_none_or(|block| !block.is_sealed());
+        let open: Vec<usize> = (0..self.blocks.len()).filter(|place| is_open(&self.blocks[*place])).collect();
+        let keys: Vec<Key> = open.iter().map(|place| keys[*place]).collect();
+        let Glance { blocks, missing, unsure } = glance::get(&connection, self.what, &keys, *if_missing);
+        (self.connection, self.failure, self.asked) = (connection, None, None);
+        for (place, block) in open.iter().zip(blocks) {
+            self.blocks[*place] = block;
+        }
+        let placed = |keys: Vec<(usize, Key)>| keys.into_iter().map(|(at, key)| (open[at], key)).collect::<Vec<_>>();
+        self.missing = placed(missing);
+        let unsure = placed(unsure);
+        if !unsure.is_empty() {
+            self.failure = self.ask(unsure).err().map(Box::new);
         }
         true
     }

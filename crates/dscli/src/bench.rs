@@ -44,6 +44,7 @@ enum OnePart {
     Idle,
     Disk,
     Hits,
+    Restart,
 }
 
 impl From<OnePart> for Part {
@@ -56,6 +57,7 @@ impl From<OnePart> for Part {
             OnePart::Idle => Self::Idle,
             OnePart::Disk => Self::Disk,
             OnePart::Hits => Self::Hits,
+            OnePart::Restart => Self::Restart,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::Failure;
 use crate::options::absolute;
 
 /// The password's variable, for those who would rather not have a file.
-const PASSWORD_VARIABLE: &str = "CHARIOT_ETCD_PASSWORD";
+pub(crate) const PASSWORD_VARIABLE: &str = "CHARIOT_ETCD_PASSWORD";
 
 /// A file that is longer holds no password.
 const LONGEST_PASSWORD: u64 = 4096;
@@ -64,6 +64,11 @@ impl EtcdOptions {
             lease: Duration::from_secs(self.lease_seconds),
             security: Security { tls, login: self.login()? },
         }))
+    }
+
+    /// This, or what was said before where this names no etcd.
+    pub(crate) fn or(self, before: Self) -> Self {
+        if self.etcd_address.is_empty() { before } else { self }
     }
 
     /// The time that joining may take longer than starting alone: until the lease of a dead worker has run out.

@@ -28,7 +28,7 @@ pub(crate) struct Level {
     pub(crate) log_level: String,
 }
 
-fn checked_level(text: &str) -> Result<String, String> {
+pub(crate) fn checked_level(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 

@@ -15,7 +15,9 @@ mod ending;
 mod etcd;
 mod evict;
 mod failure;
+mod holder;
 mod keys;
+mod launch;
 mod log;
 mod options;
 mod parts;
@@ -23,6 +25,7 @@ mod patience;
 mod pin;
 mod proxy;
 mod report;
+mod restart;
 mod serve;
 mod size;
 mod spill;
@@ -48,6 +51,7 @@ Examples:
   dscli start -w --worker_address \"127.0.0.1:31501\"    start this node's data worker
   export DS_WORKER_ADDR=127.0.0.1:31501                tell vLLM (and dscli) where it is
   dscli status                                         see what it holds
+  dscli restart -w --worker_address \"127.0.0.1:31501\"  have a new process go on with all of it
   dscli stop -w --worker_address \"127.0.0.1:31501\"     stop it
 
 Options may be written with underscores or dashes: --worker_address, --worker-address.";
@@ -55,6 +59,7 @@ Options may be written with underscores or dashes: --worker_address, --worker-ad
 #[derive(Subcommand)]
 enum Command {
     Start(start::Start),
+    Restart(Box<restart::Restart>),
     Stop(stop::Stop),
     Status(status::ShowStatus),
     Top(top::Top),
@@ -79,6 +84,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Start(start) => start.run(),
+        Command::Restart(restart) => restart.run(),
         Command::Stop(stop) => stop.run(),
         Command::Status(status) => status.run(),
         Command::Top(top) => top.run(),

@@ -43,6 +43,16 @@ impl Parts {
             .flatten()
     }
 
+    /// These, or what was said before where these say nothing.
+    pub(crate) fn or(self, before: Self) -> Self {
+        Self {
+            tenants: self.tenants.or(before.tenants),
+            spill: self.spill.or(before.spill),
+            etcd: self.etcd.or(before.etcd),
+            tls: self.tls.or(before.tls),
+        }
+    }
+
     /// The time that a start may take longer than without.
     pub(crate) fn patience(&self) -> Duration {
         self.spill.patience() + self.etcd.patience()

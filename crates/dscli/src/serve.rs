@@ -1,9 +1,11 @@
-//! `dscli serve`, hidden: the process that is a data worker, as `dscli start -w` starts it.
+//! `dscli serve`, hidden: the process that is a data worker, as `dscli start -w` and
+//! `dscli restart -w` start it.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use chariot_types::WorkerAddress;
-use chariot_worker::{Quota, Worker, WorkerConfig};
+use chariot_worker::{Quota, Worker, WorkerConfig, WorkerError};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -14,48 +16,63 @@ use crate::log::{self, Rotation};
 use crate::parts::Parts;
 use crate::start::parse_quota;
 
-/// Serve as a data worker; `dscli start -w` runs this.
+/// What the hidden command is called.
+pub(crate) const COMMAND: &str = "serve";
+
+/// Serve as a data worker; `dscli start -w` and `dscli restart -w` run this.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct Serve {
     #[arg(long)]
-    worker_address: WorkerAddress,
+    pub(crate) worker_address: WorkerAddress,
     /// Bytes
     #[arg(long)]
-    shared_memory: u64,
+    pub(crate) shared_memory: u64,
     #[arg(long)]
-    run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     #[arg(long)]
-    log_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
     #[arg(long)]
-    log_level: String,
+    pub(crate) log_level: String,
     #[arg(long, value_parser = parse_quota)]
-    namespace_quota_mb: Vec<Quota>,
+    pub(crate) namespace_quota_mb: Vec<Quota>,
+    /// Go on for the worker that serves there
+    #[arg(long)]
+    pub(crate) take_over: bool,
     #[command(flatten)]
-    parts: Parts,
+    pub(crate) parts: Parts,
 }
 
 impl Serve {
-    /// The arguments that read back as `config`, with the rest of it as `parts`, and `log_level`.
-    pub(crate) fn arguments(config: &WorkerConfig, parts: &Parts, log_level: &str) -> Vec<std::ffi::OsString> {
-        let WorkerConfig { address, shared_memory, run_dir, log_dir, quotas, .. } = config;
+    pub(crate) fn address(&self) -> &WorkerAddress {
+        &self.worker_address
+    }
+
+    pub(crate) fn log_dir(&self) -> &Path {
+        &self.log_dir
+    }
+
+    /// The arguments that read back as this.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut arguments = vec![
-            "serve".into(),
-            format!("--worker_address={address}").into(),
-            format!("--shared_memory={shared_memory}").into(),
+            COMMAND.into(),
+            format!("--worker_address={}", self.worker_address).into(),
+            format!("--shared_memory={}", self.shared_memory).into(),
             "--run_dir".into(),
-            run_dir.into(),
+            self.run_dir.clone().into(),
             "--log_dir".into(),
-            log_dir.into(),
+            self.log_dir.clone().into(),
             "--log_level".into(),
-            log_level.into(),
+            self.log_level.clone().into(),
         ];
+        let quotas = self.namespace_quota_mb.iter();
         arguments.extend(
-            quotas
-                .iter()
-                .map(|Quota { namespace, bytes }| format!("--namespace_quota_mb={namespace}={}", bytes >> 20).into()),
+            quotas.map(|Quota { namespace, bytes }| format!("--namespace_quota_mb={namespace}={}", bytes >> 20).into()),
         );
-        arguments.extend(parts.arguments());
+        if self.take_over {
+            arguments.push("--take_over".into());
+        }
+        arguments.extend(self.parts.arguments());
         arguments
     }
 
@@ -65,10 +82,11 @@ impl Serve {
             Ok(log) => log,
             Err(failure) => return give_up(starter, failure),
         };
-        let Self { worker_address, shared_memory, run_dir, log_dir, namespace_quota_mb, parts, .. } = self;
+        let Self { worker_address, shared_memory, run_dir, log_dir, namespace_quota_mb, take_over, parts, .. } = self;
         let quotas = namespace_quota_mb;
         let config = WorkerConfig { quotas, ..WorkerConfig::new(worker_address, shared_memory, run_dir, log_dir) };
-        let worker = match parts.complete(config).and_then(ServingWorker::start) {
+        let start = if take_over { Worker::take_over } else { Worker::start };
+        let worker = match parts.complete(config).and_then(|config| ServingWorker::of(config, start)) {
             Ok(worker) => worker,
             Err(failure) => return give_up(starter, failure),
         };
@@ -95,8 +113,11 @@ pub(crate) struct ServingWorker {
 }
 
 impl ServingWorker {
-    /// Starts the worker. From here on SIGTERM and SIGINT end it in good order.
-    pub(crate) fn start(config: WorkerConfig) -> Result<Self, Failure> {
+    /// Starts the worker by `start`. From here on SIGTERM and SIGINT end it in good order.
+    pub(crate) fn of(
+        config: WorkerConfig,
+        start: impl FnOnce(WorkerConfig) -> Result<Worker, WorkerError>,
+    ) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let ending = {
             let _inside = runtime.enter();
@@ -104,14 +125,18 @@ impl ServingWorker {
         };
         raise_open_files();
         end_on_panic();
-        let worker = Worker::start(config).map_err(Failure::of_worker)?;
+        let worker = start(config).map_err(Failure::of_worker)?;
         Ok(Self { worker, runtime, ending })
     }
 
-    /// Returns when the worker has been ended by a signal.
+    /// Returns when the worker has been ended by a signal, or goes on in another process.
     pub(crate) fn serve(mut self) {
-        let signal = self.runtime.block_on(self.ending.wait());
-        tracing::info!(signal, "ending");
+        self.runtime.block_on(async {
+            tokio::select! {
+                signal = self.ending.wait() => tracing::info!(signal, "ending"),
+                () = self.worker.handed_over() => tracing::info!("going on in another process"),
+            }
+        });
         self.worker.stop();
     }
 }

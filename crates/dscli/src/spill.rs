@@ -34,6 +34,11 @@ impl SpillOptions {
         Some(SpillTo { directory, size_limit: self.spill_size_limit.map(|size| size.0) })
     }
 
+    /// This, or what was said before where this says nothing.
+    pub(crate) fn or(self, before: Self) -> Self {
+        if self.spill_directory.is_some() { self } else { before }
+    }
+
     /// The time that a start may take longer than without.
     pub(crate) fn patience(&self) -> Duration {
         if self.spill_directory.is_some() { PATIENCE } else { Duration::ZERO }

@@ -1,16 +1,13 @@
 //! `dscli start -w`: starts a data worker and returns when it serves.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use chariot_client::{Client, ConnectOptions};
 use chariot_types::NamespaceNameError;
-use chariot_worker::{Quota, WorkerConfig, default_run_dir, default_shared_memory};
+use chariot_worker::{Quota, Worker, WorkerConfig, default_run_dir, default_shared_memory};
 use clap::Args;
 
-use crate::daemon::Daemon;
+use crate::launch::launch;
 use crate::log::Rotation;
 use crate::options::At;
 use crate::parts::Parts;
@@ -55,7 +52,7 @@ pub(crate) struct Start {
 }
 
 /// Seconds within which a worker on its own must serve, where the user names none.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,30 +85,30 @@ impl Start {
         let deadline = Instant::now() + patience;
         let log_dir = self.log_dir.clone().map_or_else(log::default_dir, Ok)?;
         let config = self.config(std::path::absolute(log_dir)?)?;
-        let log = LogSince::now(&log::worker_log(&config.log_dir, &config.address))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(Serve::arguments(&config, &self.parts.clone().absolute()?, &self.level.log_level));
-        let mut daemon = Daemon::start(&mut command, log.file.try_clone()?)?;
-        let served = daemon.wait(deadline).and_then(|()| answers(&config, deadline));
-        if let Err(failure) = served {
-            drop(daemon);
-            return Err(log.explain(failure));
-        }
-        report::succeeded(task, daemon.pid());
-        daemon.let_go();
-        Ok(())
+        let serve = Serve {
+            worker_address: config.address,
+            shared_memory: config.shared_memory,
+            run_dir: config.run_dir,
+            log_dir: config.log_dir,
+            log_level: self.level.log_level.clone(),
+            namespace_quota_mb: config.quotas,
+            take_over: false,
+            parts: self.parts.clone().absolute()?,
+        };
+        let token = config.tenants.into_iter().next().map(|tenant| tenant.token);
+        launch(task, &serve, token, None, deadline)
     }
 
     /// Is the worker, until a signal ends it.
     fn stay(&self, task: &str) -> Result<(), Failure> {
         let Some(log_dir) = &self.log_dir else {
             log::to_standard_error(&self.level.log_level)?;
-            let worker = ServingWorker::start(self.config(PathBuf::new())?)?;
+            let worker = ServingWorker::of(self.config(PathBuf::new())?, Worker::start)?;
             return serve(task, worker);
         };
         let config = self.config(std::path::absolute(log_dir)?)?;
         let log = log::to_file(&self.level.log_level, &log::worker_log(&config.log_dir, &config.address))?;
-        let worker = ServingWorker::start(config)?;
+        let worker = ServingWorker::of(config, Worker::start)?;
         log.rotate(Rotation::OfFile);
         serve(task, worker)
     }
@@ -137,44 +134,4 @@ fn serve(task: &str, worker: ServingWorker) -> Result<(), Failure> {
     report::succeeded(task, std::process::id());
     worker.serve();
     Ok(())
-}
-
-/// Asks the worker for its status, as any client would.
-fn answers(config: &WorkerConfig, deadline: Instant) -> Result<(), Failure> {
-    let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-    let token = config.tenants.first().map(|tenant| tenant.token.clone());
-    let name = "dscli start".to_owned();
-    let options = ConnectOptions { timeout, request_timeout: timeout, name, token, ..Default::default() };
-    Client::connect(&config.address, options)?.status()?;
-    Ok(())
-}
-
-/// What a log says from a moment on.
-struct LogSince {
-    path: PathBuf,
-    file: fs::File,
-    start: u64,
-}
-
-impl LogSince {
-    fn now(path: &Path) -> Result<Self, Failure> {
-        let file = log::open(path)?;
-        Ok(Self { path: path.to_owned(), start: file.metadata()?.len(), file })
-    }
-
-    /// With the log's last lines as a hint, where the failure has none.
-    fn explain(self, failure: Failure) -> Failure {
-        if failure.hint.is_some() {
-            return failure;
-        }
-        let text = fs::read(&self.path).unwrap_or_default();
-        let new = String::from_utf8_lossy(text.get(self.start as usize..).unwrap_or_default()).into_owned();
-        let lines: Vec<&str> = new.lines().collect();
-        let tail = lines[lines.len().saturating_sub(10)..].join("\n  ");
-        let path = self.path.display();
-        failure.hint(match tail.is_empty() {
-            true => format!("nothing more is said in the log, `{path}`"),
-            false => format!("the log, `{path}`, ends with\n  {tail}"),
-        })
-    }
 }

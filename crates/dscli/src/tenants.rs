@@ -51,6 +51,11 @@ impl TenantsOptions {
         })
     }
 
+    /// This, or what was said before where this says nothing.
+    pub(crate) fn or(self, before: Self) -> Self {
+        if self.tenants.is_some() { self } else { before }
+    }
+
     /// The same for a process in another directory.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
         Ok(Self { tenants: absolute(self.tenants)? })

@@ -39,6 +39,11 @@ impl TlsOptions {
         }
     }
 
+    /// This, or what was said before where this says nothing.
+    pub(crate) fn or(self, before: Self) -> Self {
+        if self.tls_ca.is_some() || self.require_tls { self } else { before }
+    }
+
     /// The same for a process in another directory.
     pub(crate) fn absolute(self) -> Result<Self, Failure> {
         Ok(Self {

@@ -33,9 +33,18 @@ pub struct Index {
 impl Index {
     /// An index of no blocks, sized for an arena of `arena` bytes.
     pub fn create(arena: u64) -> Result<Self, MemoryError> {
+        Self::with_board(arena, Board::create()?)
+    }
+
+    /// An index of no blocks beside the board of another, whose writers and readers go on telling each other.
+    pub fn create_beside(arena: u64, board: OwnedFd) -> Result<Self, MemoryError> {
+        let mapped = Board::map(&board)?;
+        Self::with_board(arena, (board, mapped))
+    }
+
+    fn with_board(arena: u64, (board_file, board): (OwnedFd, Board)) -> Result<Self, MemoryError> {
         let entries = Layout::entries_for(arena);
         let (file, memory) = Memory::create("chariot-index", Layout::len_for(entries), Writers::Creator)?;
-        let (board_file, board) = Board::create()?;
         let (layout, epoch) = (Layout::begin(memory, entries), Epoch::now());
         let seed = random_seed();
         layout.header().seed.store(seed, Ordering::Relaxed);
@@ -82,6 +91,12 @@ impl Index {
     /// From now on what is not found is not known to be absent, and the worker is asked: others may hold it.
     pub fn leave_absence_open(&mut self) {
         self.unlisted += 1;
+        self.tell_unlisted();
+    }
+
+    /// Takes back one [`leave_absence_open`](Self::leave_absence_open).
+    pub fn settle_absence(&mut self) {
+        self.unlisted -= 1;
         self.tell_unlisted();
     }
 

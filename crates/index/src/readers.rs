@@ -1,7 +1,7 @@
 //! [`Readers`]: all clients' pins, as the worker has them.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -25,6 +25,8 @@ pub struct Readers {
 #[derive(Debug)]
 struct Reader {
     table: PinTable,
+    /// The same, for the worker that comes after this one.
+    file: OwnedFd,
     /// How many uses were taken from the ring.
     uses: u64,
     /// Since when each pin is known to be held, while that matters.
@@ -46,8 +48,23 @@ impl Readers {
     /// Lets a client in; what to hand to it for [`Pins::map`](crate::Pins::map).
     pub fn enter(&mut self, client: u64) -> Result<OwnedFd, MemoryError> {
         let (file, table) = PinTable::create()?;
-        self.tables.insert(client, Reader { table, uses: 0, held_since: HashMap::default() });
-        Ok(file)
+        let copy = file.try_clone().map_err(|source| MemoryError::Map { source })?;
+        self.tables.insert(client, Reader { table, file, uses: 0, held_since: HashMap::default() });
+        Ok(copy)
+    }
+
+    /// Goes on with the pins of a client whom another worker let in.
+    pub fn take_over(&mut self, client: u64, file: OwnedFd) -> Result<(), MemoryError> {
+        let table = PinTable::map(&file)?;
+        // What was used before is known, or is not known any more.
+        let uses = table.header().uses.load(Ordering::Relaxed);
+        self.tables.insert(client, Reader { table, file, uses, held_since: HashMap::default() });
+        Ok(())
+    }
+
+    /// All clients, each with what [`take_over`](Self::take_over) wants of it.
+    pub fn files(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
+        self.tables.iter().map(|(client, reader)| (*client, reader.file.as_fd()))
     }
 
     /// Forgets a client and its pins; whether it was there.

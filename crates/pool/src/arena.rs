@@ -78,6 +78,12 @@ impl Arena {
         Ok(Self { fd, mapping, huge_pages: huge_pages() })
     }
 
+    /// The arena of `len` bytes that another process made and handed over as `fd`, with all that is in it.
+    pub fn take_over(fd: OwnedFd, len: u64) -> Result<Self, ArenaError> {
+        let mapping = Mapping::of(&fd, len)?;
+        Ok(Self { fd, mapping, huge_pages: huge_pages() })
+    }
+
     /// Whether the kernel backs it with huge pages.
     pub fn huge_pages(&self) -> HugePages {
         self.huge_pages

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chariot_types::{Extent, Key};
+use serde::{Deserialize, Serialize};
 
 use crate::evict::Standing;
 use crate::{NamespaceId, Progress};
@@ -26,7 +27,7 @@ pub(crate) struct Block {
 }
 
 /// How far its bytes are. Only ever goes down this list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) enum State {
     /// Its writer has a slot for it.
     Growing { readable: u64, time_to_live: Option<Duration> },
@@ -37,7 +38,7 @@ pub(crate) enum State {
 }
 
 /// Whether it can be found under its key. Only ever goes down this list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) enum Naming {
     /// Not yet: another block had the key when it was created.
     Unpublished,

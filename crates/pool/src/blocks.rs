@@ -44,6 +44,33 @@ impl Blocks {
         BlockId::new(at, 1)
     }
 
+    /// Puts a block that comes with its id where that says; false if there is another. The places before it are made.
+    pub(crate) fn insert_at(&mut self, id: BlockId, block: Block) -> bool {
+        if self.places.len() <= id.place() {
+            // Whatever ids these places had before, nobody goes by them any more: no block of theirs came with its id.
+            self.places.resize_with(id.place() + 1, || Place { generation: 1, block: None });
+        }
+        let place = &mut self.places[id.place()];
+        if place.block.is_some() {
+            return false;
+        }
+        self.census.count(Kind::of(&block), block.extent);
+        *place = Place { generation: id.generation(), block: Some(block) };
+        true
+    }
+
+    /// Finds the places that [`insert_at`](Self::insert_at) made and left empty.
+    pub(crate) fn find_vacant(&mut self) {
+        let vacant = self.places.iter().enumerate().filter(|(_, place)| place.block.is_none());
+        self.vacant = vacant.map(|(at, _)| at).rev().collect();
+    }
+
+    /// All blocks with their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (BlockId, &Block)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, place)| Some((BlockId::new(at, place.generation), place.block.as_ref()?)))
+    }
+
     pub(crate) fn get(&self, id: BlockId) -> Option<&Block> {
         let place = self.places.get(id.place())?;
         if place.generation == id.generation() { place.block.as_ref() } else { None }

@@ -28,6 +28,7 @@ mod lines;
 mod order;
 
 use chariot_types::Key;
+use serde::{Deserialize, Serialize};
 
 use crate::blocks::Blocks;
 use crate::lineage::Lineage;
@@ -82,9 +83,27 @@ pub(crate) struct Standing {
     spot: Option<Spot>,
 }
 
+/// How a block was used.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub(crate) struct Past {
+    uses: u8,
+    has_led: bool,
+    last_use: u64,
+}
+
 impl Standing {
     pub(crate) fn of(origin: Origin, lane: Lane) -> Self {
         Self { origin, lane, ..Self::default() }
+    }
+
+    /// Of a block that had a past in another pool.
+    pub(crate) fn with_past(origin: Origin, lane: Lane, past: Past) -> Self {
+        let Past { uses, has_led, last_use } = past;
+        Self { uses, has_led, last_use, ..Self::of(origin, lane) }
+    }
+
+    pub(crate) fn past(&self) -> Past {
+        Past { uses: self.uses, has_led: self.has_led, last_use: self.last_use }
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -125,6 +144,23 @@ impl Default for Evictor {
 }
 
 impl Evictor {
+    /// The time of the pasts of blocks.
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Goes on where another was at `clock`. What that had learned of classes and ages is learned anew.
+    pub(crate) fn resume(&mut self, clock: u64) {
+        self.clock = clock;
+        self.order_until = clock.saturating_add(LEAST_TICKS);
+    }
+
+    /// A block was published that has a past; whether it can be one.
+    pub(crate) fn came_back(&mut self, standing: &Standing) -> bool {
+        self.here += 1;
+        standing.last_use <= self.clock
+    }
+
     /// The block was published.
     pub(crate) fn came(&mut self, key: &Key, standing: &mut Standing) {
         self.here += 1;

@@ -38,6 +38,10 @@ impl Grants {
         true
     }
 
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Extent> {
+        self.regions.iter().map(|(&end, &offset)| Extent { offset, len: end - offset })
+    }
+
     pub(crate) fn into_regions(self) -> impl Iterator<Item = Extent> {
         self.regions.into_iter().map(|(end, offset)| Extent { offset, len: end - offset })
     }

@@ -25,6 +25,7 @@ mod arena;
 mod block;
 mod blocks;
 mod deadlines;
+mod estate;
 mod event;
 mod evict;
 mod grants;
@@ -48,6 +49,7 @@ pub use answer::{
     CreateOutcome, Description, Leaving, Lookup, NoRoom, Pinned, Prefix, Progress, PutOutcome, SoftPinOutcome,
 };
 pub use arena::{Arena, ArenaError, HugePages};
+pub use estate::{Estate, Unfit};
 pub use event::Event;
 pub use id::{BlockId, OwnerId, SlotId};
 pub use mapping::{Mapping, MappingError, OutsideArena};

@@ -16,6 +16,13 @@ const MOST: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct NamespaceId(u16);
 
+impl NamespaceId {
+    /// Its place among the names.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+}
+
 /// How a namespace is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamespaceStats {
@@ -65,6 +72,11 @@ impl Namespaces {
         self.all.push(Entry { stats, lane: Lane::COMMON });
         self.by_name.insert(name.clone(), id);
         id
+    }
+
+    /// What they are called, in the order of their numbers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NamespaceName> {
+        self.all.iter().map(|entry| &entry.stats.name)
     }
 
     /// The namespace called `name`, if there is one.

@@ -33,6 +33,16 @@ impl Owner {
         Ok(())
     }
 
+    /// Pins a block so many times more.
+    pub(crate) fn pin_times(&mut self, block: BlockId, times: u64) {
+        *self.pins.entry(block).or_default() += times;
+    }
+
+    /// Every block that it has pinned, and how often.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = (BlockId, u64)> {
+        self.pins.iter().map(|(block, times)| (*block, *times))
+    }
+
     /// Every block that it has pinned, and how often, in an order that does not change from run to run.
     pub(crate) fn take_pins(&mut self) -> Vec<(BlockId, u64)> {
         let mut pins: Vec<_> = self.pins.drain().collect();

@@ -2,10 +2,11 @@
 //!
 //! The calls are in `pool/`: `grant` (room), `write` (putting and growing blocks), `read` (finding and pinning),
 //! `life` (how blocks come and go), `soft_pin` (which go last), `evict` (because someone asks), `sweep` (freeing what nobody
-//! reads any more).
+//! reads any more), `inherit` (going on in another process).
 
 mod evict;
 mod grant;
+mod inherit;
 mod life;
 mod read;
 mod soft_pin;

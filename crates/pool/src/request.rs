@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chariot_types::{Extent, Key};
+use serde::{Deserialize, Serialize};
 
 use crate::{NamespaceId, SlotId};
 
@@ -25,7 +26,7 @@ pub struct Terms {
 }
 
 /// Whence a block is.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
 pub enum Origin {
     /// From whoever computed it.
     #[default]

@@ -58,15 +58,31 @@ impl Room {
         let (&offset, &len) = self.runs.range(..=start).next_back().expect("every size listed is a run's");
         let end = offset + len;
         let taken = Extent { offset: start, len: want.min(end - start) };
-        self.remove(Extent { offset, len });
-        if offset < start {
-            self.add(Extent { offset, len: start - offset });
+        self.cut(Extent { offset, len }, taken);
+        Some(taken)
+    }
+
+    /// Takes these bytes; false, and nothing changed, if some of them are not free.
+    pub(crate) fn take_at(&mut self, taken: Extent) -> bool {
+        let Some((&offset, &len)) = self.runs.range(..=taken.offset).next_back() else { return false };
+        let run = Extent { offset, len };
+        let is_free = taken.len > 0 && run.contains(taken);
+        if is_free {
+            self.cut(run, taken);
         }
-        let after = start + taken.len;
+        is_free
+    }
+
+    /// Takes `taken` out of the free run that it lies in.
+    fn cut(&mut self, run: Extent, taken: Extent) {
+        self.remove(run);
+        if run.offset < taken.offset {
+            self.add(Extent { offset: run.offset, len: taken.offset - run.offset });
+        }
+        let (after, end) = (taken.offset + taken.len, run.offset + run.len);
         if after < end {
             self.add(Extent { offset: after, len: end - after });
         }
-        Some(taken)
     }
 
     /// Returns bytes that were taken, in whatever pieces.

@@ -3,7 +3,7 @@
 //! An adapter: the pool says what it does in its own terms, whether anyone looks or not.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use chariot_index::{HeldBlocks, Index, Listing, MemoryError, ReadersTally};
@@ -89,6 +89,23 @@ impl Shown {
         if let Some(index) = &mut self.index {
             index.leave_absence_open();
         }
+    }
+
+    pub(crate) fn settle_absence(&mut self) {
+        if let Some(index) = &mut self.index {
+            index.settle_absence();
+        }
+    }
+
+    /// Goes on with what a reader has pinned in another pool's index.
+    pub(crate) fn take_over(&mut self, owner: OwnerId, pins: OwnedFd) -> Result<(), MemoryError> {
+        self.index.as_mut().map_or(Ok(()), |index| index.readers_mut().take_over(owner.0, pins))
+    }
+
+    /// All readers, each with its pins.
+    pub(crate) fn readers(&self) -> impl Iterator<Item = (OwnerId, BorrowedFd<'_>)> {
+        let readers = self.index.iter().flat_map(|index| index.readers().files());
+        readers.map(|(reader, pins)| (OwnerId(reader), pins))
     }
 
     pub(crate) fn admit(&mut self, owner: OwnerId) -> Option<Result<OwnedFd, MemoryError>> {

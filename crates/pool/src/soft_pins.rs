@@ -29,6 +29,11 @@ impl SoftPins {
         self.held
     }
 
+    /// The named blocks, and until when.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Key, Option<Instant>)> {
+        self.named.iter().map(|(key, until)| (*key, *until))
+    }
+
     /// Whether `key` is named, or leads up to one that is.
     pub(crate) fn counts(&self, key: &Key) -> bool {
         self.counts.contains_key(key)

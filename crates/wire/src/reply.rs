@@ -41,6 +41,8 @@ pub enum Refusal {
     Version,
     /// The worker has tenants, and the client is none of theirs.
     Stranger,
+    /// The worker goes on in another process, with all its blocks: whoever connects again finds it there.
+    Moved,
 }
 
 /// What a worker answers.
@@ -100,7 +102,7 @@ mod kind {
     pub(super) const REFUSED: u16 = 109;
 }
 
-const REFUSALS: [Refusal; 7] = [
+const REFUSALS: [Refusal; 8] = [
     Refusal::Full,
     Refusal::NeverFits,
     Refusal::Misuse,
@@ -108,6 +110,7 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::Draining,
     Refusal::Version,
     Refusal::Stranger,
+    Refusal::Moved,
 ];
 
 impl<'a> Reply<'a> {

@@ -60,6 +60,30 @@ pub(crate) struct Clustered {
     membership: Option<Membership>,
 }
 
+/// All of that, and the threads on which it is done.
+pub(crate) struct InCluster {
+    // Ended before the threads are.
+    _pools: Vec<Clustered>,
+    _threads: ClusterThreads,
+}
+
+impl InCluster {
+    /// Each of the pools joins its cluster by `join`.
+    pub(crate) fn join<'a>(
+        pools: impl Iterator<Item = &'a Arc<Shared>>,
+        join: impl Fn(&Arc<Shared>, &Handle) -> Result<Clustered, WorkerError>,
+    ) -> Result<Self, WorkerError> {
+        let threads = ClusterThreads::start()?;
+        match pools.map(|shared| join(shared, threads.handle())).collect() {
+            Ok(pools) => Ok(Self { _pools: pools, _threads: threads }),
+            Err(error) => {
+                threads.abandon();
+                Err(error)
+            }
+        }
+    }
+}
+
 impl Clustered {
     /// Joins the cluster that an etcd keeps. The worker has its port already.
     pub(crate) fn join(shared: &Arc<Shared>, config: ClusterConfig, threads: &Handle) -> Result<Self, WorkerError> {

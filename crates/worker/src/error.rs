@@ -10,6 +10,8 @@ use chariot_pool::ArenaError;
 use chariot_ssd::SpillError;
 use chariot_types::{TenantName, WorkerAddress};
 
+use crate::HandoverError;
+
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -112,6 +114,13 @@ pub enum WorkerError {
         #[from]
         source: JoinError,
     },
+    /// The worker that is to be gone on for does not hand over, or what it hands over is not right.
+    #[error("cannot go on for the running worker")]
+    Handover {
+        /// Why.
+        #[from]
+        source: HandoverError,
+    },
     /// The system refused a thread or a runtime.
     #[error("cannot start serving")]
     System {
@@ -156,6 +165,14 @@ impl WorkerError {
                 Some("`--tls_ca`, `--tls_cert` and `--tls_key` name PEM files: the authority's certificate, this worker's, and its key".to_owned())
             }
             Self::NoTls { .. } => Some("name the files with `--tls_ca`, `--tls_cert` and `--tls_key`, or listen on 127.0.0.1".to_owned()),
+            Self::Handover { source: HandoverError::Nobody { .. } } => Some("`dscli status` says whether one runs".to_owned()),
+            Self::Handover { source: HandoverError::Tenants } => {
+                Some("stop it and start it anew: its blocks in memory go".to_owned())
+            }
+            Self::Handover { source: HandoverError::Version { .. } } => {
+                Some("the running worker goes on; stop it and start it anew to have this version".to_owned())
+            }
+            Self::Handover { .. } => Some("the running worker goes on as before".to_owned()),
             Self::Arena { .. } | Self::Index { .. } | Self::System { .. } => None,
         }
     }

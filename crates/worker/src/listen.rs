@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Plain;
+use crate::handover::{Course, PausedSession};
 use crate::node::Node;
 use crate::seldom::Seldom;
 use crate::session::{Session, Stream};
@@ -147,15 +148,23 @@ fn is_on_this_host(stream: &TcpStream) -> bool {
     peer.ip().to_canonical().is_loopback() || peer.ip() == own.ip()
 }
 
-/// Lets clients in through `door` until the worker ends.
-pub(crate) async fn listen(tenants: Arc<Tenants>, door: Door) -> io::Result<()> {
+/// Lets clients in through `door` until the worker ends or is gone, and goes on with `paused` ones.
+pub(crate) async fn listen(tenants: Arc<Tenants>, door: Door, paused: Vec<PausedSession>) -> io::Result<()> {
     let door = Accepting::new(door)?;
+    let shared = tenants.first();
     let mut sessions = JoinSet::new();
+    for client in paused {
+        sessions.spawn(Session::go_on(shared.clone(), client));
+    }
     let (crowded, failed) = (Seldom::default(), Seldom::default());
-    let mut ending = tenants.first().ending.subscribe();
+    let mut ending = shared.ending.subscribe();
     loop {
         tokio::select! {
             _ = ending.wait_for(|is_ending| *is_ending) => break,
+            () = shared.pause() => match shared.settled_course().await {
+                Course::Gone => break,
+                Course::Serving | Course::Pausing(_) => {}
+            },
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
             accepted = door.accept() => match accepted {
                 Ok(_) if sessions.len() >= MAX_SESSIONS => {

@@ -4,8 +4,9 @@
 //! and is removed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,11 @@ impl Place {
         self.file(&tenant.map_or_else(|| SOCKET.to_owned(), |tenant| format!("{SOCKET}-{tenant}")))
     }
 
+    /// The path of the socket at which a process asks that is to go on for the worker.
+    pub(crate) fn heir(&self) -> PathBuf {
+        self.file("heir")
+    }
+
     /// The process that holds the lock, if one does.
     pub fn holder(&self) -> Option<u32> {
         let mut lock = File::open(self.file("lock")).ok()?;
@@ -79,6 +85,7 @@ impl Place {
                 Ok(Some(lock)) => {
                     self.lock = Some(lock);
                     self.remove_sockets();
+                    self.remove("heir");
                     return Ok(self);
                 }
                 Ok(None) => std::thread::yield_now(),
@@ -101,6 +108,25 @@ impl Place {
         Err(failure)
     }
 
+    /// Goes on with the lock of another process, which it was given, and puts this one's number there.
+    pub(crate) fn inherit(mut self, lock: OwnedFd) -> Result<Self, WorkerError> {
+        let mut lock = File::from(lock);
+        let io_error = |source| WorkerError::RunDir { path: self.file("lock"), source };
+        write_pid(&mut lock).map_err(io_error)?;
+        self.lock = Some(lock);
+        Ok(self)
+    }
+
+    /// The lock, for a process that goes on with it.
+    pub(crate) fn lock(&self) -> io::Result<OwnedFd> {
+        self.lock.as_ref().ok_or_else(|| io::Error::other("the place is not taken"))?.try_clone().map(OwnedFd::from)
+    }
+
+    /// Leaves the files to a process that was given the lock.
+    pub(crate) fn give_away(&mut self) {
+        self.lock = None;
+    }
+
     /// The lock, with this process's number in it; `None` when someone else was there for a moment.
     fn take_lock(&self) -> Result<Option<File>, WorkerError> {
         self.make_dir()?;
@@ -120,7 +146,7 @@ impl Place {
             // A worker that ended removed the file after it was opened here: its lock keeps nobody out.
             return Ok(None);
         }
-        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(io_error)?;
+        write_pid(&mut lock).map_err(io_error)?;
         Ok(Some(lock))
     }
 
@@ -162,6 +188,13 @@ impl Place {
     }
 }
 
+/// Writes this process's number, whatever was there.
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    let pid = std::process::id().to_string();
+    lock.write_all_at(pid.as_bytes(), 0)?;
+    lock.set_len(pid.len() as u64)
+}
+
 /// Whether a process is there and does not only wait to be gone.
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -181,6 +214,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if self.lock.is_some() {
             self.remove_sockets();
+            self.remove("heir");
             self.remove("lock");
             // The directory goes as well when this was the last worker; it stays when it is not empty.
             let _ = fs::remove_dir(&self.dir);

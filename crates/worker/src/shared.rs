@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Instant;
 
 use chariot_cluster::Observer;
@@ -16,6 +16,7 @@ use chariot_types::{Key, Member, NamespaceName, RunId, TenantName, WorkerAddress
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
+use crate::handover::{Channel, Course, Message, PausedSession};
 use crate::node::{Change, Node};
 use crate::seldom::Seldom;
 use crate::tier::Tier;
@@ -57,6 +58,15 @@ pub(crate) struct Shared {
     pub(crate) plain: Plain,
     /// The worker's part on a local disk, if it has one.
     tier: OnceLock<Arc<Tier>>,
+    tier_came: Notify,
+    /// Whether the worker serves, and where sessions say that they have come to a pause.
+    pub(crate) course: watch::Sender<Course>,
+    pub(crate) pauses: AtomicU64,
+    is_gone: AtomicBool,
+    pub(crate) pausing: Mutex<Option<mpsc::Sender<PausedSession>>>,
+    /// To the worker that goes on for this one: it ends when nothing here can touch the arena any more. So it is the
+    /// last field.
+    heir: OnceLock<Channel>,
 }
 
 /// What the lock guards.
@@ -111,6 +121,12 @@ impl Shared {
             tls: None,
             plain: Plain::Allowed,
             tier: OnceLock::new(),
+            tier_came: Notify::new(),
+            course: watch::Sender::new(Course::Serving),
+            pauses: AtomicU64::new(0),
+            is_gone: AtomicBool::new(false),
+            pausing: Mutex::default(),
+            heir: OnceLock::new(),
         })
     }
 
@@ -166,6 +182,64 @@ impl Shared {
         self.state.lock().pool.leave_absence_open();
         let is_first = self.tier.set(tier).is_ok();
         debug_assert!(is_first, "a worker has one disk");
+        self.tier_came.notify_waiters();
+        if let Some(node) = self.node() {
+            // What was found on the disk is news to the owners of its keys.
+            node.announce_everything();
+        }
+    }
+
+    /// The worker's part on a local disk, once it has one.
+    pub(crate) async fn tier_when_there(&self) -> Arc<Tier> {
+        loop {
+            let came = self.tier_came.notified();
+            if let Some(tier) = self.tier() {
+                return tier.clone();
+            }
+            came.await;
+        }
+    }
+
+    /// Whether the worker goes on in another process.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// From now on it does. Under the lock of the state, before anyone sees what is left there.
+    pub(crate) fn be_gone(&self) {
+        self.is_gone.store(true, Ordering::Release);
+        self.course.send_replace(Course::Gone);
+    }
+
+    /// Returns when the worker serves or is gone, and says which.
+    pub(crate) async fn settled_course(&self) -> Course {
+        let mut course = self.course.subscribe();
+        let settled = course.wait_for(|course| !matches!(course, Course::Pausing(_))).await;
+        settled.map_or(Course::Gone, |course| *course)
+    }
+
+    /// Returns when the worker does not serve.
+    pub(crate) async fn pause(&self) {
+        let mut course = self.course.subscribe();
+        let _ = course.wait_for(|course| *course != Course::Serving).await;
+    }
+
+    /// Keeps the conversation with the worker that goes on until this is gone.
+    pub(crate) fn keep_until_gone(&self, heir: Channel) {
+        let is_first = self.heir.set(heir).is_ok();
+        debug_assert!(is_first, "a worker goes once");
+    }
+
+    /// Tells the worker that goes on.
+    pub(crate) fn tell_heir(&self, message: &Message, deadline: Instant) {
+        if let Some(Err(error)) = self.heir.get().map(|heir| heir.send(message, &[], deadline)) {
+            tracing::warn!(%error, "the worker that goes on does not listen");
+        }
+    }
+
+    /// No session has a number below this from now on.
+    pub(crate) fn begin_sessions_at(&self, number: u64) {
+        self.next_session.fetch_max(number, Ordering::Relaxed);
     }
 
     /// The worker's part on a local disk, if it has one.

@@ -43,7 +43,7 @@ fn touch(shared: &Shared, is_ending: &AtomicBool) {
     // Best effort: where the limit on niceness forbids it, the pauses still keep it polite.
     let _ = rustix::process::nice(19);
     let len = shared.arena.len();
-    let mut offset = 0;
+    let mut offset = shared.touched.load(Ordering::Relaxed);
     while offset < len && !is_ending.load(Ordering::Relaxed) {
         let piece = Extent { offset, len: Mapping::TOUCH.min(len - offset) };
         if let Err(error) = shared.arena.touch(piece) {

@@ -99,6 +99,29 @@ fn a_worker_that_is_stopped_leaves_at_once_and_one_that_is_killed_comes_back() {
 }
 
 #[test]
+fn a_worker_that_is_restarted_is_another_member_whose_blocks_are_found_from_the_others() {
+    let etcd = Etcd::start(newest());
+    let (first, second) = (Node::new(), Node::new());
+    start(&first, &etcd, &[]);
+    start(&second, &etcd, &[]);
+    wait_for_members(&first, &[&first, &second]);
+    let run = || {
+        let status = first.status();
+        let members = status["cluster"]["members"].as_array().unwrap().clone();
+        members.iter().find(|member| member["address"] == second.address).map(|member| member["run"].clone())
+    };
+    let (before, key, bytes) = (run(), Key::of_name(b"a block"), vec![7; 100_000]);
+    let holder = client(&second);
+    holder.put(&[Put { key, parent: None, bytes: &bytes, time_to_live: None }], Room::Now).unwrap();
+    let ran = second.dscli(&["restart", "-w", "--worker_address", &second.address]);
+    ran.pid_of("Restart", &second.address);
+    wait_until("the other run is seen", || run().is_some() && run() != before);
+    let found = client(&first).get(&[key], Wait::Until(Instant::now() + Duration::from_secs(20))).unwrap();
+    assert!(found[0].as_ref().unwrap().bytes() == bytes);
+    assert_eq!(second.status()["cluster"]["etcd"]["is_registered"], true);
+}
+
+#[test]
 fn an_etcd_that_cannot_be_reached_is_named_within_seconds() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = nobody.local_addr().unwrap().to_string();

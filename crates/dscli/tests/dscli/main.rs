@@ -6,6 +6,7 @@ mod doctor;
 mod evict;
 mod node;
 mod proxy;
+mod restart;
 mod spill;
 mod start;
 mod status;

@@ -73,6 +73,20 @@ fn what_is_on_the_disk_outlives_a_killed_worker() {
 }
 
 #[test]
+fn what_is_in_memory_and_on_the_disk_goes_on_in_another_process() {
+    let node = Node::new();
+    start(&node);
+    let before = client(&node);
+    flood(&node, &before);
+    wait_until("all is written", || node.status()["spill"]["coming"] == 0);
+    let on_disk = node.status()["spill"]["blocks"].as_u64().unwrap();
+    let ran = node.dscli(&["restart", "-w", "--worker_address", &node.address]);
+    ran.pid_of("Restart", &node.address);
+    wait_until("the file is this process's", || node.status()["spill"]["blocks"] == on_disk);
+    assert_eq!(found(&before), u64::from(BLOCKS));
+}
+
+#[test]
 fn a_directory_that_will_not_do_is_refused() {
     let node = Node::new();
     fs::write(node.path("a file"), b"").unwrap();

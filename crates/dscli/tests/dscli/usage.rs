@@ -56,7 +56,7 @@ fn help_teaches_with_the_guides_commands() {
     let help = node.dscli(&["--help"]).succeeded().stdout;
     assert!(help.contains(r#"dscli start -w --worker_address "127.0.0.1:31501""#), "{help}");
     assert!(!help.contains("serve "), "the hidden command is hidden: {help}");
-    for command in ["start", "stop", "status", "top", "evict", "pin", "unpin", "doctor", "proxy"] {
+    for command in ["start", "restart", "stop", "status", "top", "evict", "pin", "unpin", "doctor", "proxy"] {
         let help = node.dscli(&[command, "--help"]).succeeded().stdout;
         assert!(help.contains("Examples:"), "{help}");
     }

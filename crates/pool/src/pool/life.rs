@@ -162,7 +162,7 @@ impl Pool {
     /// The block that closes a circle has a child already, which blocks written in order do not have: only those are
     /// followed up. One with more than [`LONGEST_CHAIN`] ancestors is treated as if it closed a circle: it may then
     /// be evicted after its parent, which costs a hit and nothing else.
-    fn would_be_its_own_ancestor(&self, key: Key, parent: Key) -> bool {
+    pub(super) fn would_be_its_own_ancestor(&self, key: Key, parent: Key) -> bool {
         if parent == key {
             return true;
         }

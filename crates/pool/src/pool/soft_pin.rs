@@ -89,7 +89,7 @@ impl Pool {
         bytes
     }
 
-    fn raise_soft_pins(&mut self, key: Key) {
+    pub(super) fn raise_soft_pins(&mut self, key: Key) {
         let mut next = Some(key);
         while let Some(key) = next.take_if(|key| self.soft_pins.raise(*key)) {
             let Some((_, &Block { extent, parent, .. })) = self.published(&key) else { break };

@@ -238,7 +238,7 @@ fn deadline(now: Instant, time_to_live: Option<Duration>) -> Option<Instant> {
 }
 
 /// Whether `extent` is the room of a block of `len` bytes, as [`Extent::carve`] cuts it.
-fn check_room(extent: Extent, len: u64) -> Result<(), Misuse> {
+pub(super) fn check_room(extent: Extent, len: u64) -> Result<(), Misuse> {
     if Extent::room_for(len) != Some(extent.len) {
         return Err(Misuse::WrongRoom { extent, len });
     }

@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// Tells everything to its owner, whether or not that knows it.
-    pub(super) fn announce_everything(self: &Arc<Self>) {
+    pub(crate) fn announce_everything(self: &Arc<Self>) {
         self.look_through(|_, _| true);
     }
 

@@ -110,10 +110,8 @@ impl Node {
         node.shared.join(&node);
         node.shared.change(|state| state.pool.tell_of_names());
         node.spawn(announce::announce(Arc::downgrade(&node)));
-        if node.shared.tier().is_some() {
-            // What was found on the disk is news to the owner that this worker itself is.
-            node.announce_everything();
-        }
+        // What was found on the disk, or was handed over, is news to the owner that this worker itself is.
+        node.announce_everything();
         node.spawn(tend::tend(Arc::downgrade(&node)));
         node
     }

@@ -16,6 +16,10 @@ pub(super) enum End {
     Closed,
     /// The worker ends.
     Ending,
+    /// The worker goes on in another process.
+    Moved,
+    /// The client's session goes on there.
+    GoesOn,
     /// The connection broke.
     Io { source: io::Error },
     /// The client did not read, write or say hello in time.
@@ -46,7 +50,8 @@ impl End {
     /// What the client is told, if anything.
     pub(super) fn farewell(&self) -> Option<(Refusal, String)> {
         match self {
-            Self::Closed | Self::Io { .. } | Self::TooSlow { .. } => None,
+            Self::Closed | Self::GoesOn | Self::Io { .. } | Self::TooSlow { .. } => None,
+            Self::Moved => Some((Refusal::Moved, "the worker goes on in another process".to_owned())),
             Self::Ending => Some((Refusal::Draining, "the worker ends".to_owned())),
             Self::Wire { source } => Some((Refusal::Misuse, source.to_string())),
             Self::Misuse { source, .. } => Some((Refusal::Misuse, source.to_string())),
@@ -69,7 +74,7 @@ impl End {
     pub(super) fn log(&self, owner: Option<OwnerId>, shared: &Shared) {
         let session = owner.map(|owner| owner.0);
         match self {
-            Self::Closed | Self::Ending => tracing::debug!(session, "client went"),
+            Self::Closed | Self::Ending | Self::Moved | Self::GoesOn => tracing::debug!(session, "client went"),
             Self::Io { source } => tracing::debug!(session, error = %source, "connection broke"),
             Self::TooSlow { what } => tracing::warn!(session, what, "dropped a client that is too slow"),
             Self::Wire { .. }

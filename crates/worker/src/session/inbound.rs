@@ -24,6 +24,16 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// What was received elsewhere, and is no whole frame yet.
+    pub(super) fn of(received: Vec<u8>) -> Self {
+        Self { end: received.len(), start: 0, buffer: received }
+    }
+
+    /// What was received and is no whole frame yet.
+    pub(super) fn received(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// Receives once; `false` when nothing was there.
     pub(super) fn fill(&mut self, stream: &Stream) -> Result<bool, End> {
         if self.start == self.end {
@@ -34,6 +44,8 @@ impl Inbound {
         }
         if self.end == self.buffer.len() {
             self.move_to_front();
+            // What came from elsewhere fills its buffer.
+            self.buffer.resize(self.buffer.len().max(CHUNK), 0);
         }
         match stream.try_read(&mut self.buffer[self.end..]) {
             Ok(0) => Err(End::Closed),

@@ -7,6 +7,7 @@ mod end;
 mod inbound;
 mod inline;
 mod outbound;
+mod pause;
 mod stream;
 mod wait;
 mod welcome;
@@ -20,6 +21,7 @@ use chariot_pool::{BlockId, OwnerId, Pinned};
 use chariot_wire::{Refusal, Reply};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::handover::Course;
 use crate::shared::Shared;
 use crate::tenants::Tenants;
 use crate::waiters::Nudge;
@@ -29,7 +31,7 @@ use inline::InlineSlot;
 use outbound::Outbound;
 pub(crate) use stream::Stream;
 use wait::Waiting;
-use welcome::{Heard, hear_hello, say_farewell};
+use welcome::{hear_hello, say_farewell};
 
 /// One client's connection.
 pub(crate) struct Session {
@@ -49,6 +51,23 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    fn new(shared: Arc<Shared>, owner: OwnerId, stream: Stream, inbound: Inbound) -> Self {
+        let (nudges, inbox) = unbounded_channel();
+        Self {
+            owner,
+            shared,
+            stream,
+            inbound,
+            outbound: Outbound::default(),
+            nudges,
+            inbox,
+            waiting: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            followed: HashMap::new(),
+            slots: HashMap::new(),
+        }
+    }
+
     /// Lets a client in and serves it until it goes, breaks a rule, or the worker ends; then takes back what it held.
     pub(crate) async fn serve(tenants: &Tenants, stream: Stream) {
         let mut inbound = Inbound::default();
@@ -60,38 +79,36 @@ impl Session {
                 return end.log(None, tenants.first());
             }
         };
-        let (nudges, inbox) = unbounded_channel();
-        let mut session = Self {
-            owner: shared.next_session(),
-            shared,
-            stream,
-            inbound,
-            outbound: Outbound::default(),
-            nudges,
-            inbox,
-            waiting: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            followed: HashMap::new(),
-            slots: HashMap::new(),
+        let mut session = Self::new(shared.clone(), shared.next_session(), stream, inbound);
+        let end = match session.welcome(hello).await {
+            Ok(()) => session.run().await,
+            Err(end) => end,
         };
-        let end = session.run(hello).await;
         end.log(Some(session.owner), &session.shared);
     }
 
-    async fn run(&mut self, hello: Heard) -> End {
-        if let Err(end) = self.welcome(hello).await {
-            return end;
-        }
+    async fn run(&mut self) -> End {
         let mut ending = self.shared.ending.subscribe();
         let mut ending = pin!(async move { drop(ending.wait_for(|is_ending| *is_ending).await) });
+        let (shared, is_local) = (self.shared.clone(), !self.stream.is_inline());
+        let mut pause = pin!(shared.pause());
         loop {
             if let Err(end) = self.outbound.flush(&self.stream, &self.shared, self.owner).await {
+                self.say_farewell(&end).await;
                 return end;
             }
             let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
             let result = tokio::select! {
                 biased;
                 () = &mut ending => Err(End::Ending),
+                () = &mut pause => match self.stay_between_requests().await {
+                    Course::Gone if is_local => return End::GoesOn,
+                    Course::Gone => Err(End::Moved),
+                    Course::Serving | Course::Pausing(_) => {
+                        pause.set(shared.pause());
+                        Ok(())
+                    }
+                },
                 Some(nudge) = self.inbox.recv() => {
                     self.nudged(nudge);
                     Ok(())
@@ -106,6 +123,8 @@ impl Session {
                 },
             };
             if let Err(end) = result {
+                // What went wrong in what is left here did not.
+                let end = if self.shared.is_gone() { End::Moved } else { end };
                 self.say_farewell(&end).await;
                 return end;
             }
@@ -135,7 +154,12 @@ impl Session {
     /// Tells the client why it is shown out, if it is to blame or the worker ends.
     async fn say_farewell(&mut self, end: &End) {
         let Some((refusal, text)) = end.farewell() else { return };
-        self.outbound.reply(end.request(), &Reply::Refused { refusal, text: &text });
+        let reply = Reply::Refused { refusal, text: &text };
+        if matches!(end, End::Moved) {
+            self.outbound.say_last(0, &reply, &self.stream).await;
+            return self.stream.hang_up().await;
+        }
+        self.outbound.reply(end.request(), &reply);
         let _ = self.outbound.flush(&self.stream, &self.shared, self.owner).await;
     }
 

@@ -55,6 +55,10 @@ impl Outbound {
 
     /// Sends all, unless the client has gone: that is for whoever reads to find out, after all that it has said.
     pub(super) async fn flush(&mut self, stream: &Stream, shared: &Shared, owner: OwnerId) -> Result<(), End> {
+        if shared.is_gone() {
+            // It may have been found in what is left here, where nothing is.
+            return Err(End::Moved);
+        }
         if !self.is_unheard {
             match self.send(stream, shared, owner).await {
                 Err(End::Io { .. }) => self.is_unheard = true,
@@ -65,6 +69,20 @@ impl Outbound {
         // What is pinned for these goes with the session.
         self.blocks.clear();
         Ok(())
+    }
+
+    /// From now on nothing that is said is heard.
+    pub(super) fn fall_silent(&mut self) {
+        self.is_unheard = true;
+    }
+
+    /// Sends this, and nothing else any more.
+    pub(super) async fn say_last(&mut self, request: u64, reply: &Reply<'_>, stream: &Stream) {
+        let mut frame = Vec::new();
+        FrameWriter::new(&mut frame).reply(request, reply, 0);
+        if !self.is_unheard {
+            let _ = write_all(stream, &frame).await;
+        }
     }
 
     async fn send(&mut self, stream: &Stream, shared: &Shared, owner: OwnerId) -> Result<(), End> {

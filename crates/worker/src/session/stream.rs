@@ -1,9 +1,14 @@
 //! [`Stream`]: a client's socket, of either kind.
 
 use std::io;
+use std::time::Duration;
 
+use rustix::net::Shutdown;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
+
+/// How long a client may take to hang up.
+const HANG_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client's socket.
 pub(crate) enum Stream {
@@ -14,6 +19,26 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Says nothing more, and waits until the client has heard that and hung up as well: it would not hear what was said
+    /// last if this were closed while something of its own is unread.
+    pub(super) async fn hang_up(&self) {
+        let _ = match self {
+            Self::Unix(stream) => rustix::net::shutdown(stream, Shutdown::Write),
+            Self::Tcp(stream) => rustix::net::shutdown(stream, Shutdown::Write),
+        };
+        let mut unread = vec![0; 64 << 10];
+        let rest = async {
+            while self.readable().await.is_ok() {
+                match self.try_read(&mut unread) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(HANG_UP_PATIENCE, rest).await;
+    }
+
     /// Its name in `dscli status`.
     pub(super) fn transport(&self) -> &'static str {
         match self {

@@ -104,7 +104,8 @@ impl Session {
         FrameWriter::new(&mut frame).reply(request, welcome, 0);
         let owner = self.owner;
         let admitted = self.shared.change(|state| state.pool.admit_reader(owner));
-        let pins = admitted.expect("a worker's pool is shared").map_err(io::Error::other)?;
+        // The pool that is left when a worker has gone is not shared.
+        let pins = admitted.ok_or(End::Moved)?.map_err(io::Error::other)?;
         loop {
             stream.writable().await?;
             let [index, board] = [&self.shared.index, &self.shared.board].map(|file| file.as_fd());

@@ -31,8 +31,11 @@ enum Step {
 
 /// Keeps room free until the worker ends.
 pub(crate) async fn keep_room(shared: Arc<Shared>) {
-    let Some(tier) = shared.tier().cloned() else { return };
     let mut ending = shared.ending.subscribe();
+    let tier = tokio::select! {
+        _ = ending.wait_for(|is_ending| *is_ending) => return,
+        tier = shared.tier_when_there() => tier,
+    };
     loop {
         tokio::select! {
             _ = ending.wait_for(|is_ending| *is_ending) => return,

@@ -44,10 +44,19 @@ impl TestWorker {
     }
 
     pub fn start_again(&mut self) {
+        self.worker = Some(Worker::start(self.config()).unwrap());
+    }
+
+    /// Has another worker go on for this one.
+    pub fn restart(&mut self) {
+        let next = Worker::take_over(self.config()).unwrap();
+        self.worker.replace(next).unwrap().stop();
+    }
+
+    pub fn config(&self) -> WorkerConfig {
         let (run_dir, log_dir) = (self.dir.path().join("run"), self.dir.path().to_owned());
         let config = WorkerConfig::new(self.address.clone(), self.bytes, run_dir, log_dir);
-        let (quotas, spill) = (self.quotas.clone(), self.spill.clone());
-        self.worker = Some(Worker::start(WorkerConfig { quotas, spill, ..config }).unwrap());
+        WorkerConfig { quotas: self.quotas.clone(), spill: self.spill.clone(), ..config }
     }
 
     pub fn stop(&mut self) {
