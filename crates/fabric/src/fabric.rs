@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chariot_types::{Key, Member, RunId};
 use chariot_wire::limits::MAX_BATCH;
-use chariot_wire::{Channel, InlineRecord, NO_RUN, PeerMessage, Pull};
+use chariot_wire::{Channel, NO_RUN, PeerBlock, PeerMessage, Pull};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -130,7 +130,7 @@ impl Fabric {
     }
 
     /// Sends a block to a worker that has not asked for it.
-    pub fn offer(&self, to: RunId, block: &InlineRecord, source: Box<dyn Source>) -> Result<(), Away> {
+    pub fn offer(&self, to: RunId, block: &PeerBlock<'_>, source: Box<dyn Source>) -> Result<(), Away> {
         let connection = data(&self.inner, &self.inner.peer(to)?)?;
         connection.outbox.offer(&connection, connection.next_id(), &PeerMessage::Offer(*block), source);
         Ok(())

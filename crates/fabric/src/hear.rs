@@ -59,7 +59,7 @@ fn hear_data(connection: &Arc<Connection>, stream: u64, message: PeerMessage<'_>
         }
         PeerMessage::Open(block) => {
             let Some(key) = incoming.take_asked(stream) else { return refuse(connection, stream) };
-            if key != block.key {
+            if key != block.block.key {
                 connection.tell_end(key, PullEnd::Gone);
                 return Err(FabricError::OutOfPlace { what: "another block than it was asked for" });
             }

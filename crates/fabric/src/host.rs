@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use chariot_types::{Key, RunId};
-use chariot_wire::{InlineRecord, PeerMessage, Pull};
+use chariot_wire::{PeerBlock, PeerMessage, Pull};
 
 use crate::connection::Connection;
 use crate::stream::{Sink, Source};
@@ -17,13 +17,13 @@ pub trait Host: Send + Sync + 'static {
 
     /// What was [pulled](crate::Fabric::pull) from `from` is coming: where its bytes go, or `None` when they are not wanted
     /// any more.
-    fn opened(&self, from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>>;
+    fn opened(&self, from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>>;
 
     /// What was pulled from `from` has come to an end.
     fn ended(&self, from: RunId, key: Key, end: PullEnd);
 
     /// Another sends a block unasked: where its bytes go, or `None` when they are not wanted.
-    fn offered(&self, from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>>;
+    fn offered(&self, from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>>;
 
     /// Another holds these.
     fn announced(&self, from: RunId, keys: &[Key]);
@@ -86,7 +86,7 @@ impl Asker {
     }
 
     /// Here is the block.
-    pub fn open(&self, block: &InlineRecord, source: Box<dyn Source>) {
+    pub fn open(&self, block: &PeerBlock<'_>, source: Box<dyn Source>) {
         let Owed { connection, stream } = &*self.owed;
         connection.outbox.answer(connection, *stream, &PeerMessage::Open(*block), source);
     }

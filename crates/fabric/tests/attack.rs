@@ -76,16 +76,16 @@ async fn whoever_says_something_out_of_place_is_shown_out(net: Net) {
     let sum = frame(1, &PeerMessage::Sum(0), 0);
     for (channel, said) in [
         (Channel::Control, frame(1, &PeerMessage::Pull(pull(key("any"))), 0)),
-        (Channel::Control, frame(1, &PeerMessage::Offer(block), 0)),
+        (Channel::Control, frame(1, &PeerMessage::Offer(block.into()), 0)),
         (Channel::Data(0), frame(1, &PeerMessage::Announce(&announced), 0)),
         (Channel::Data(0), frame(1, &PeerMessage::Lookup(&announced), 0)),
         (Channel::Data(0), frame(1, &PeerMessage::Ping, 0)),
         (Channel::Data(0), hello(run(9), Channel::Data(0))),
         (Channel::Data(0), twice.concat()),
         // More bytes than the block has, and its end before all of it.
-        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), raw::bytes(1, 0, &[0; 100], 0)].concat()),
-        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), frame(1, &PeerMessage::Seal, 0)].concat()),
-        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block), 0), sum].concat()),
+        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block.into()), 0), raw::bytes(1, 0, &[0; 100], 0)].concat()),
+        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block.into()), 0), frame(1, &PeerMessage::Seal, 0)].concat()),
+        (Channel::Data(0), [frame(1, &PeerMessage::Offer(block.into()), 0), sum].concat()),
         (Channel::Data(0), frame(1, &PeerMessage::Bytes { offset: 0 }, MAX_CHUNK + 1)),
     ] {
         until_end(&mut say(&net, &one.member.address, &[hello(run(9), channel), said].concat()).await).await;
@@ -99,7 +99,7 @@ async fn whoever_says_what_means_nothing_is_borne_with(net: Net) {
     let block = InlineRecord::new(key("any"), None, 10, None);
     let said = [
         hello(run(9), Channel::Data(0)),
-        frame(1, &PeerMessage::Open(block), 0),
+        frame(1, &PeerMessage::Open(block.into()), 0),
         raw::bytes(2, 3, &[5; 100_000], 4),
         frame(3, &PeerMessage::Seal, 0),
         frame(4, &PeerMessage::Lose, 0),
@@ -125,7 +125,7 @@ async fn half_a_message_is_not_waited_for_for_ever(net: Net) {
     let halves = [
         hello(run(9), Channel::Control)[..30].to_vec(),
         [hello(run(8), Channel::Data(0)), large[..large.len() - 1].to_vec()].concat(),
-        [hello(run(7), Channel::Data(1)), frame(1, &PeerMessage::Offer(block), 0), bytes, vec![0; 999]].concat(),
+        [hello(run(7), Channel::Data(1)), frame(1, &PeerMessage::Offer(block.into()), 0), bytes, vec![0; 999]].concat(),
     ];
     let mut links = Vec::new();
     for half in &halves {
@@ -148,7 +148,7 @@ async fn bytes_that_are_not_what_was_sent_never_become_readable(net: Net) {
     wrong[5000] ^= 16;
     let said = [
         hello(run(9), Channel::Data(0)),
-        frame(1, &PeerMessage::Offer(block), 0),
+        frame(1, &PeerMessage::Offer(block.into()), 0),
         raw::bytes(1, 0, &right[..100_000], checksum),
         raw::bytes(1, 100_000, &wrong, wrong_sum),
     ];
@@ -167,7 +167,8 @@ async fn bytes_that_do_not_continue_their_block_never_become_readable(net: Net) 
         let block = InlineRecord::new(key("gap"), None, 1000, None);
         let checksum = raw::checksum(&right[..100]);
         let bytes = |offset| raw::bytes(1, offset, &right[..100], checksum);
-        let said = [hello(run(9), Channel::Data(0)), frame(1, &PeerMessage::Offer(block), 0), bytes(0), bytes(offset)];
+        let said =
+            [hello(run(9), Channel::Data(0)), frame(1, &PeerMessage::Offer(block.into()), 0), bytes(0), bytes(offset)];
         until_end(&mut say(&net, &one.member.address, &said.concat()).await).await;
         one.host.until("the block is lost", |state| state.came.get(&block.key) == Some(&Came::Lost)).await;
     }
@@ -179,7 +180,7 @@ async fn an_answer_with_another_block_is_no_answer(net: Net) {
     let (mut control, mut data) = impostor(&net, &one).await;
     let (wanted, given) = (key("wanted"), InlineRecord::new(key("given"), None, 0, None));
     let _ = receive(&mut data, frame(1, &PeerMessage::Pull(pull(wanted)), 0).len()).await;
-    let answer = [frame(1, &PeerMessage::Open(given), 0), frame(1, &PeerMessage::Seal, 0)].concat();
+    let answer = [frame(1, &PeerMessage::Open(given.into()), 0), frame(1, &PeerMessage::Seal, 0)].concat();
     data.sender.send(&answer, &[]).await.unwrap();
     assert_eq!(one.host.end_of(&wanted).await, PullEnd::Gone);
     assert_eq!(one.host.came(&given.key), None);
@@ -193,7 +194,7 @@ async fn who_leaves_in_the_middle_of_a_piece_is_told_that_it_is_lost(net: Net) {
     let (_control, mut data) = impostor(&net, &one).await;
     let block = InlineRecord::new(key("wanted"), None, 1000, None);
     let bytes = frame(1, &PeerMessage::Bytes { offset: 0 }, 1000);
-    let half = [frame(1, &PeerMessage::Open(block), 0), bytes, vec![0; 500]].concat();
+    let half = [frame(1, &PeerMessage::Open(block.into()), 0), bytes, vec![0; 500]].concat();
     data.sender.send(&half, &[]).await.unwrap();
     one.host.until("it begins", |state| state.came.contains_key(&block.key)).await;
     // Whoever waits for more bytes has it in hand, and is stopped in the middle.

@@ -327,6 +327,7 @@ async fn pulls_well(from: &Worker, to: &Worker) {
     let name = format!("well {}", to.host.change(|state| state.ends.len()));
     let block = Block::whole(key(name), 300_000);
     from.host.hold(&block);
-    to.fabric.pull(from.run(), pull(block.key)).unwrap();
+    // On a machine that is busy, connections are lost and made again.
+    eventually("it can be asked", || to.fabric.pull(from.run(), pull(block.key)).is_ok()).await;
     assert_eq!(to.host.end_of(&block.key).await, PullEnd::Whole);
 }

@@ -113,6 +113,8 @@ pub struct Description {
     pub len: u64,
     /// For how long it may still be found; of a growing one, from its sealing on.
     pub time_to_live: Option<Duration>,
+    /// Whose it is.
+    pub namespace: NamespaceId,
 }
 
 /// A block that was evicted and whose bytes stay until it is unpinned.
@@ -126,8 +128,6 @@ pub struct Leaving {
     pub block: Description,
     /// Where it came from.
     pub origin: Origin,
-    /// Whose it is.
-    pub namespace: NamespaceId,
 }
 
 /// How far a block is.

@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub struct NamespaceName(Arc<str>);
 
 impl NamespaceName {
+    /// The name of what clients do not say.
+    pub const DEFAULT: &str = "default";
+
     /// Bytes of a name.
     pub const MAX_LEN: usize = 128;
 
@@ -23,7 +26,7 @@ impl NamespaceName {
 
 impl Default for NamespaceName {
     fn default() -> Self {
-        Self("default".into())
+        Self(Self::DEFAULT.into())
     }
 }
 

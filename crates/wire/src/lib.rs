@@ -55,7 +55,7 @@ mod status;
 
 pub use error::WireError;
 pub use frame::{FrameWriter, HEADER_LEN, Header};
-pub use peer::{Channel, NO_RUN, PEER_VERSION, PeerHello, PeerMessage, Pull, Reach};
+pub use peer::{Channel, NO_RUN, PEER_VERSION, PeerBlock, PeerHello, PeerMessage, Pull, Reach};
 pub use record::{
     BlockRecord, BlockState, CreateInlineRecord, CreateRecord, ExtentRecord, InlineRecord, Progress, PutRecord,
     SlotReadable, micros, time_to_live,

@@ -28,16 +28,16 @@
 //! bytes that it does not count, its checksum; and behind the body, before the payload, 8 more, the checksum of all of the
 //! frame that came before. All are CRC-64/NVME, which is not computed here.
 
-use chariot_types::{Key, RunId};
+use chariot_types::{Key, NamespaceName, RunId};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::{MAX_CHUNK, MAX_CLUSTER_NAME, MAX_WAIT_MICROS};
-use crate::request::{bad, batch, fixed};
+use crate::request::{bad, batch, fixed, text};
 use crate::{Header, InlineRecord, WireError};
 
 /// Version of what workers say to each other; both sides must speak the same one.
-pub const PEER_VERSION: u32 = 1;
+pub const PEER_VERSION: u32 = 2;
 
 /// What a connection between two workers is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -85,6 +85,22 @@ pub struct Pull {
     pub wait: u64,
 }
 
+/// A block that another worker sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerBlock<'a> {
+    /// What it is.
+    pub block: InlineRecord,
+    /// Whose it is, as its writer said.
+    pub namespace: &'a str,
+}
+
+impl From<InlineRecord> for PeerBlock<'_> {
+    /// A block of which nobody said whose it is.
+    fn from(block: InlineRecord) -> Self {
+        Self { block, namespace: NamespaceName::DEFAULT }
+    }
+}
+
 /// What two workers say to each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PeerMessage<'a> {
@@ -113,9 +129,9 @@ pub enum PeerMessage<'a> {
     /// To a pull: nobody has the block.
     Miss,
     /// To a pull: here is the block. Its bytes follow.
-    Open(InlineRecord),
+    Open(PeerBlock<'a>),
     /// Unasked: here is a block that you will want. Its bytes follow.
-    Offer(InlineRecord),
+    Offer(PeerBlock<'a>),
     /// The next bytes of a block are behind this message.
     Bytes {
         /// How many came before.
@@ -248,7 +264,10 @@ impl<'a> PeerMessage<'a> {
                 add(PullBody { key: pull.key, reach: U64::new(reach), but, wait: pull.wait.into() }.as_bytes());
             }
             Self::Elsewhere(run) => add(run.as_bytes()),
-            Self::Open(block) | Self::Offer(block) => add(block.as_bytes()),
+            Self::Open(PeerBlock { block, namespace }) | Self::Offer(PeerBlock { block, namespace }) => {
+                add(block.as_bytes());
+                add(namespace.as_bytes());
+            }
             Self::Bytes { offset: number } | Self::Sum(number) => add(U64::new(*number).as_bytes()),
             Self::Ping | Self::Pong | Self::Miss | Self::Seal | Self::Lose | Self::Stop => {}
         }
@@ -275,8 +294,8 @@ impl<'a> PeerMessage<'a> {
             kind::PULL => Self::Pull(decode_pull(body)?),
             kind::ELSEWHERE => Self::Elsewhere(*fixed("elsewhere", body)?),
             kind::MISS => empty("miss", Self::Miss)?,
-            kind::OPEN => Self::Open(*fixed("open", body)?),
-            kind::OFFER => Self::Offer(*fixed("offer", body)?),
+            kind::OPEN => Self::Open(decode_block("open", body)?),
+            kind::OFFER => Self::Offer(decode_block("offer", body)?),
             kind::BYTES => Self::Bytes { offset: fixed::<U64>("bytes", body)?.get() },
             kind::SUM => Self::Sum(fixed::<U64>("sum", body)?.get()),
             kind::SEAL => empty("seal", Self::Seal)?,
@@ -285,6 +304,11 @@ impl<'a> PeerMessage<'a> {
             kind => return Err(WireError::UnknownKind { kind }),
         })
     }
+}
+
+fn decode_block<'a>(what: &'static str, body: &'a [u8]) -> Result<PeerBlock<'a>, WireError> {
+    let (block, namespace) = InlineRecord::read_from_prefix(body).map_err(|_| bad(what, body))?;
+    Ok(PeerBlock { block, namespace: text(what, namespace)? })
 }
 
 fn decode_hello(body: &[u8]) -> Result<PeerHello<'_>, WireError> {

@@ -353,7 +353,7 @@ impl<'a> Request<'a> {
     }
 }
 
-fn text<'a>(what: &'static str, body: &'a [u8]) -> Result<&'a str, WireError> {
+pub(crate) fn text<'a>(what: &'static str, body: &'a [u8]) -> Result<&'a str, WireError> {
     if body.len() > MAX_NAME {
         return Err(bad(what, body));
     }

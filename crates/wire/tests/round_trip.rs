@@ -7,8 +7,8 @@ use std::time::Duration;
 use chariot_types::{Extent, Key, RunId};
 use chariot_wire::{
     BlockRecord, BlockState, Channel, CreateInlineRecord, CreateRecord, EvictWhat, FrameWriter, GetWhat, HEADER_LEN,
-    Header, Hello, InlineRecord, PROTOCOL_VERSION, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach, Refusal,
-    Reply, Request, SlotReadable, Welcome,
+    Header, Hello, InlineRecord, PROTOCOL_VERSION, PeerBlock, PeerHello, PeerMessage, Progress, Pull, PutRecord, Reach,
+    Refusal, Reply, Request, SlotReadable, Welcome,
 };
 use proptest::prelude::*;
 use zerocopy::little_endian::U64;
@@ -164,8 +164,8 @@ proptest! {
             PeerMessage::Pull(Pull { reach: Reach::Holder, ..pull }),
             PeerMessage::Elsewhere(runs[0]),
             PeerMessage::Miss,
-            PeerMessage::Open(block),
-            PeerMessage::Offer(block),
+            PeerMessage::Open(PeerBlock { block, namespace: &cluster }),
+            PeerMessage::Offer(block.into()),
             PeerMessage::Bytes { offset: numbers[0] },
             PeerMessage::Sum(numbers[1]),
             PeerMessage::Seal,

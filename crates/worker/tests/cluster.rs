@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chariot_client::{Client, Reserve, Room, Transport, Wait};
+use chariot_client::{Client, ConnectOptions, Reserve, Room, Transport, Wait};
 use chariot_types::{Key, Member};
 use chariot_worker::{Worker, WorkerConfig};
 use support::{SOON, bytes, eventually, free_address, key, options, put};
@@ -76,6 +76,7 @@ over_both_transports! {
     a_deleted_block_is_gone_everywhere
     a_copy_survives_its_source
     a_block_that_is_forwarded_is_there_before_anyone_asks
+    a_copy_is_charged_to_whose_it_is
     blocks_of_a_lost_writer_are_asked_for_again
 }
 
@@ -218,6 +219,26 @@ fn a_block_that_is_forwarded_is_there_before_anyone_asks(transport: Transport) {
     assert_eq!(get(&reader, "pushed", Wait::No).unwrap(), content);
     assert_eq!(get(&reader, "pushed whole", Wait::No).unwrap(), content);
     eventually("nothing stays pinned at the source", || writer.status().unwrap().pinned_blocks == 0);
+}
+
+fn a_copy_is_charged_to_whose_it_is(transport: Transport) {
+    let cluster = Cluster::of(2);
+    let reader = cluster.client(1, transport);
+    let source = cluster.workers[0].as_ref().unwrap().member().address;
+    let namespace = "some/model".parse().unwrap();
+    let writer = Client::connect(&source, ConnectOptions { namespace, ..options(transport) }).unwrap();
+    put(&writer, "pulled", &bytes(1, 100_000));
+    put(&writer, "pushed", &bytes(2, 100_000));
+    writer.flush().unwrap();
+    writer.forward(&cluster.workers[1].as_ref().unwrap().member().address, &[key("pushed")]).unwrap();
+    assert_eq!(get(&reader, "pulled", wait()).unwrap(), bytes(1, 100_000));
+    assert_eq!(get(&reader, "pushed", wait()).unwrap(), bytes(2, 100_000));
+    let held = |name: &str| {
+        let namespaces = reader.status().unwrap().namespaces;
+        namespaces.iter().find(|held| held.name == name).map_or(0, |held| held.blocks)
+    };
+    eventually("both are there", || held("some/model") == 2);
+    assert_eq!(held("default"), 0);
 }
 
 fn blocks_of_a_lost_writer_are_asked_for_again(transport: Transport) {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use chariot_fabric::{Asker, Fabric, Growth, Host, Look, PullEnd, Sink, Source};
 use chariot_pool::Arena;
 use chariot_types::{Extent, Key, RunId};
-use chariot_wire::{InlineRecord, Pull, Reach};
+use chariot_wire::{InlineRecord, PeerBlock, Pull, Reach};
 
 /// Places for blocks of 1 MiB.
 pub(crate) const BLOCKS: usize = 64;
@@ -56,11 +56,11 @@ impl Host for SpeedHost {
     fn pull(&self, asker: Asker, pull: Pull) {
         let extent = extent(&pull.key);
         let source = Lying { arena: self.arena.clone(), extent };
-        asker.open(&InlineRecord::new(pull.key, None, extent.len, None), Box::new(source));
+        asker.open(&InlineRecord::new(pull.key, None, extent.len, None).into(), Box::new(source));
     }
 
-    fn opened(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
-        Some(Box::new(Lying { arena: self.arena.clone(), extent: extent(&block.key) }))
+    fn opened(&self, _from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
+        Some(Box::new(Lying { arena: self.arena.clone(), extent: extent(&block.block.key) }))
     }
 
     fn ended(&self, _from: RunId, _key: Key, end: PullEnd) {
@@ -68,7 +68,7 @@ impl Host for SpeedHost {
         self.ends.notify_one();
     }
 
-    fn offered(&self, _from: RunId, _block: &InlineRecord) -> Option<Box<dyn Sink>> {
+    fn offered(&self, _from: RunId, _block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
         None
     }
 

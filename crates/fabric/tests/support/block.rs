@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chariot_fabric::{Growth, Look, Sink, Source};
 use chariot_types::Key;
-use chariot_wire::InlineRecord;
+use chariot_wire::{InlineRecord, PeerBlock};
 use parking_lot::Mutex;
 
 use super::bytes_of;
@@ -41,8 +41,8 @@ impl Block {
         Arc::new(Self { key, bytes, life })
     }
 
-    pub fn record(&self) -> InlineRecord {
-        InlineRecord::new(self.key, None, self.bytes.len() as u64, None)
+    pub fn record(&self) -> PeerBlock<'static> {
+        InlineRecord::new(self.key, None, self.bytes.len() as u64, None).into()
     }
 
     pub fn source(self: &Arc<Self>) -> Box<dyn Source> {
@@ -120,8 +120,8 @@ pub struct Endless {
 impl Endless {
     pub const LEN: u64 = 1 << 50;
 
-    pub fn record(key: Key) -> InlineRecord {
-        InlineRecord::new(key, None, Self::LEN, None)
+    pub fn record(key: Key) -> PeerBlock<'static> {
+        InlineRecord::new(key, None, Self::LEN, None).into()
     }
 
     pub fn source(pins: &Arc<Mutex<usize>>) -> Box<dyn Source> {
@@ -157,7 +157,8 @@ pub struct Coming {
 }
 
 impl Coming {
-    pub fn sink(host: Arc<TestHost>, block: &InlineRecord) -> Box<dyn Sink> {
+    pub fn sink(host: Arc<TestHost>, coming: &PeerBlock<'_>) -> Box<dyn Sink> {
+        let block = coming.block;
         if block.len() == Endless::LEN {
             return Box::new(Swallowing(Vec::new()));
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use chariot_fabric::{Asker, Host, PullEnd, Sink};
 use chariot_types::{Key, RunId};
-use chariot_wire::{InlineRecord, Pull};
+use chariot_wire::{PeerBlock, Pull};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -116,8 +116,8 @@ impl TestHost {
         self.change(|state| state.came.insert(key, came));
     }
 
-    fn sink(&self, block: &InlineRecord) -> Option<Box<dyn Sink>> {
-        if self.state.lock().declined.contains(&block.key) {
+    fn sink(&self, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
+        if self.state.lock().declined.contains(&block.block.key) {
             return None;
         }
         Some(Coming::sink(self.this.upgrade()?, block))
@@ -143,7 +143,7 @@ impl Host for TestHost {
         }
     }
 
-    fn opened(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
+    fn opened(&self, _from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
         self.sink(block)
     }
 
@@ -151,7 +151,7 @@ impl Host for TestHost {
         self.change(|state| state.ends.push((from, key, end)));
     }
 
-    fn offered(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
+    fn offered(&self, _from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
         self.sink(block)
     }
 

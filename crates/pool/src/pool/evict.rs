@@ -53,12 +53,12 @@ impl Pool {
             self.owners.entry(owner).or_default().pin(victim);
             let pinned = self.blocks.change(victim, |pinned| {
                 pinned.pins += 1;
-                (pinned.extent, pinned.standing.origin(), pinned.namespace)
+                (pinned.extent, pinned.standing.origin())
             });
-            let Some((extent, origin, namespace)) = pinned else { continue };
+            let Some((extent, origin)) = pinned else { continue };
             self.evict(victim);
             taken += extent.len;
-            leaving.push(Leaving { id: victim, extent, block, origin, namespace });
+            leaving.push(Leaving { id: victim, extent, block, origin });
         }
         self.offer_again(spared);
         leaving

@@ -75,7 +75,8 @@ impl Pool {
             State::Growing { time_to_live, .. } => time_to_live,
             State::Sealed | State::Lost => left,
         };
-        Some(Description { key: block.key, parent: block.parent, len: block.len, time_to_live })
+        let Block { key, parent, len, namespace, .. } = *block;
+        Some(Description { key, parent, len, time_to_live, namespace })
     }
 
     /// The keys that blocks can be found under, in steps: what is in the `places` first places from `from` on, and where to go on.

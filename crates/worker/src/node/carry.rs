@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use chariot_fabric::{Growth, Look, Sink, Source};
+use chariot_fabric::{Asker, Away, Fabric, Growth, Look, Sink, Source};
 use chariot_pool::{
     BlockId, CreateOutcome, CreateRecord, GrantAsk, Lookup, Origin, OwnerId, PinWhat, Progress, SlotId, Teller, Terms,
 };
-use chariot_types::{Extent, Key};
-use chariot_wire::InlineRecord;
+use chariot_types::{Extent, Key, NamespaceName, RunId};
+use chariot_wire::{InlineRecord, PeerBlock};
 use tokio::time::Instant;
 
 use super::Node;
@@ -22,44 +22,47 @@ const SLOT: SlotId = SlotId(0);
 
 impl Node {
     /// The block under `key`, to be sent as far as it is here and as it grows.
-    pub(super) fn source(&self, key: &Key) -> Option<(InlineRecord, Box<dyn Source>)> {
+    pub(super) fn source(&self, key: &Key) -> Option<Outgoing> {
         let shared = self.shared.clone();
         let (owner, now) = (shared.next_session(), Instant::now().into_std());
-        let (pinned, record) = shared.change(|state| {
+        let (pinned, record, namespace) = shared.change(|state| {
             // Whether it is there is asked first, so that a miss of another's is not counted as one of a client's.
             if state.pool.lookup(key, now) == Lookup::Miss {
                 return None;
             }
             let pinned = state.pool.pin(owner, key, PinWhat::Readable, now)?;
             let block = state.pool.describe(pinned.block, now)?;
-            Some((pinned, InlineRecord::new(block.key, block.parent, block.len, block.time_to_live)))
+            let namespace = state.pool.namespace_name(block.namespace).clone();
+            Some((pinned, InlineRecord::new(block.key, block.parent, block.len, block.time_to_live), namespace))
         })?;
         let source = PinnedBlock { shared, owner, block: pinned.block, extent: pinned.extent, len: pinned.len };
-        Some((record, Box::new(source)))
+        Some(Outgoing { record, namespace, source: Box::new(source) })
     }
 
     /// A place for a block that comes; `None` if it is here already, or there is no room for it.
-    pub(super) fn sink(&self, block: &InlineRecord, origin: Origin) -> Option<Box<dyn Sink>> {
+    pub(super) fn sink(&self, coming: &PeerBlock<'_>, origin: Origin) -> Option<Box<dyn Sink>> {
         let shared = self.shared.clone();
         let owner = shared.next_session();
         let extent = shared.change(|state| {
-            let created = create(state, owner, block, origin);
+            let created = create(state, owner, coming, origin);
             if created.is_none() {
                 state.pool.drop_owner(owner);
             }
             created
         })?;
-        Some(Box::new(ComingBlock { shared, owner, extent, len: block.len() }))
+        Some(Box::new(ComingBlock { shared, owner, extent, len: coming.block.len() }))
     }
 }
 
-fn create(state: &mut State, owner: OwnerId, block: &InlineRecord, origin: Origin) -> Option<Extent> {
+fn create(state: &mut State, owner: OwnerId, coming: &PeerBlock<'_>, origin: Origin) -> Option<Extent> {
+    let PeerBlock { block, namespace } = coming;
     let now = Instant::now().into_std();
     if state.pool.lookup(&block.key, now) != Lookup::Miss {
         return None;
     }
     let room = Extent::room_for(block.len())?;
-    state.pool.agree(owner, Terms { origin, ..Terms::default() });
+    let namespace = state.pool.namespace(&namespace.parse().unwrap_or_default());
+    state.pool.agree(owner, Terms { origin, namespace });
     let extent = state.pool.grant(owner, GrantAsk { min: room, want: room }, now).ok()?;
     let (key, parent, len) = (block.key, block.parent(), block.len());
     let time_to_live = block.time_to_live();
@@ -67,6 +70,25 @@ fn create(state: &mut State, owner: OwnerId, block: &InlineRecord, origin: Origi
     match state.pool.create(owner, record, now) {
         Ok(CreateOutcome::Growing) => Some(extent),
         Ok(CreateOutcome::AlreadyPresent) | Err(_) => None,
+    }
+}
+
+/// A block to be sent.
+pub(super) struct Outgoing {
+    record: InlineRecord,
+    namespace: NamespaceName,
+    source: Box<dyn Source>,
+}
+
+impl Outgoing {
+    /// To another worker that has asked for it.
+    pub(super) fn answer(self, asker: &Asker) {
+        asker.open(&PeerBlock { block: self.record, namespace: self.namespace.as_str() }, self.source);
+    }
+
+    /// To another worker that has not.
+    pub(super) fn offer(self, fabric: &Fabric, to: RunId) -> Result<(), Away> {
+        fabric.offer(to, &PeerBlock { block: self.record, namespace: self.namespace.as_str() }, self.source)
     }
 }
 

@@ -200,8 +200,8 @@ impl Node {
             return;
         };
         for key in keys {
-            if let Some((block, source)) = self.source(key)
-                && self.fabric.offer(run, &block, source).is_err()
+            if let Some(outgoing) = self.source(key)
+                && outgoing.offer(&self.fabric, run).is_err()
             {
                 return;
             }

@@ -4,7 +4,7 @@ use chariot_directory::Enrolment;
 use chariot_fabric::{Asker, Host, PullEnd, Sink};
 use chariot_pool::{Lookup, Origin};
 use chariot_types::{Key, RunId};
-use chariot_wire::{InlineRecord, Pull, Reach};
+use chariot_wire::{PeerBlock, Pull, Reach};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,8 +21,8 @@ enum Known {
 
 impl Host for Node {
     fn pull(&self, asker: Asker, pull: Pull) {
-        if let Some((block, source)) = self.source(&pull.key) {
-            return asker.open(&block, source);
+        if let Some(outgoing) = self.source(&pull.key) {
+            return outgoing.answer(&asker);
         }
         let Some(tier) = self.shared.tier().filter(|tier| tier.holds(&pull.key)) else {
             return self.direct(&asker, &pull);
@@ -31,7 +31,7 @@ impl Host for Node {
         let then = move |_| {
             if let Some(node) = shared.node() {
                 match node.source(&pull.key) {
-                    Some((block, source)) => asker.open(&block, source),
+                    Some(outgoing) => outgoing.answer(&asker),
                     None => node.direct(&asker, &pull),
                 }
             }
@@ -41,7 +41,7 @@ impl Host for Node {
         }
     }
 
-    fn opened(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
+    fn opened(&self, _from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
         self.sink(block, Origin::Copied)
     }
 
@@ -49,7 +49,7 @@ impl Host for Node {
         self.drive(|state, moves| state.ended(self.me, from, &key, end, moves));
     }
 
-    fn offered(&self, _from: RunId, block: &InlineRecord) -> Option<Box<dyn Sink>> {
+    fn offered(&self, _from: RunId, block: &PeerBlock<'_>) -> Option<Box<dyn Sink>> {
         // It is wanted here next, so it is no copy that may go first.
         self.sink(block, Origin::Computed)
     }
@@ -101,7 +101,7 @@ impl Node {
             return asker.elsewhere(holder);
         }
         match self.source(key) {
-            Some((block, source)) => asker.open(&block, source),
+            Some(outgoing) => outgoing.answer(asker),
             None => asker.miss(),
         }
     }

@@ -87,7 +87,7 @@ impl Tier {
             for leaving in &leaving {
                 match leaving.origin {
                     Origin::Computed => {
-                        let namespace = state.pool.namespace_name(leaving.namespace).clone();
+                        let namespace = state.pool.namespace_name(leaving.block.namespace).clone();
                         unused.extend(self.send(shared, leaving, namespace));
                     }
                     // Those that it was copied from have it.
