@@ -14,6 +14,8 @@ FAULTS = [
     Fault("decode's worker hangs", processes.worker_stopped("decode"), longest=3 * LEASE_SECONDS),
     Fault("prefill's worker is stopped and started", processes.worker_replaced("prefill")),
     Fault("decode's worker is stopped and started", processes.worker_replaced("decode")),
+    Fault("prefill's worker is restarted with its blocks", processes.worker_restarted("prefill")),
+    Fault("decode's worker is restarted with its blocks", processes.worker_restarted("decode")),
     Fault("etcd is killed", processes.etcd_killed, longest=3 * LEASE_SECONDS),
     Fault("etcd hangs", processes.stopped(lambda scene: scene.etcd.service), longest=3 * LEASE_SECONDS),
     Fault("the proxy is killed", processes.proxy_killed, longest=2, ends_requests=True),

@@ -61,6 +61,18 @@ def worker_replaced(side: str) -> Happening:
     return happens
 
 
+def worker_restarted(side: str) -> Happening:
+    """`dscli restart`: the worker goes on in a new process, and a while later in yet another."""
+
+    @contextmanager
+    def happens(scene: Scene) -> Iterator[None]:
+        scene.restart_worker(side)
+        yield
+        scene.restart_worker(side)
+
+    return happens
+
+
 @contextmanager
 def etcd_killed(scene: Scene) -> Iterator[None]:
     """kill -9 of etcd, which comes back with what it has kept."""

@@ -13,7 +13,7 @@ from tools import step
 from tools.checkout import LOGS
 from tools.failure import Failure
 from tools.services.clock import Clock, make_clock
-from tools.services.data_worker import DataWorker, start_worker
+from tools.services.data_worker import DataWorker, restart_worker, start_worker
 from tools.services.disk import Disk, make_disk
 from tools.services.etcd import Etcd, start_etcd, start_etcd_again
 from tools.services.network import Network, make_network
@@ -62,6 +62,10 @@ class Scene:
     def start_worker(self, side: str) -> None:
         """A fresh worker at the old address."""
         self.workers[side] = start_site_worker(self.node(side), self.etcd.address, self.disks[side], self.clocks[side])
+
+    def restart_worker(self, side: str) -> None:
+        """The worker in a new process, with its blocks and its clients."""
+        self.workers[side] = restart_worker(self.workers[side], self.node(side), self.clocks[side].environment)
 
     def is_running(self, side: str) -> bool:
         """Whether a worker has not ended."""

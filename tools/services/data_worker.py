@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools import step
@@ -51,10 +51,22 @@ def start_worker(
     logs.mkdir(parents=True, exist_ok=True)
     start = ["start", "-w", "--worker_address", address, "--log_dir", str(logs), *arguments]
     output = dscli(start, logs, program, node, environment)
+    return DataWorker(address, logs, ok_line(output), program)
+
+
+def restart_worker(worker: DataWorker, node: Node = HERE, environment: Mapping[str, str] = NOTHING) -> DataWorker:
+    """`dscli restart -w`: the worker in a new process, with its blocks and its clients."""
+    restart = ["restart", "-w", "--worker_address", worker.address]
+    output = dscli(restart, worker.logs, worker.program, node, environment)
+    return replace(worker, ok_line=ok_line(output))
+
+
+def ok_line(output: str) -> str:
+    """The line by which dscli says that a worker serves, and in which process."""
     line = next((line for line in output.splitlines() if "[  OK  ]" in line), None)
     if line is None:
-        raise Failure(f"`dscli start` ended well but printed no OK line:\n{output}")
-    return DataWorker(address, logs, line, program)
+        raise Failure(f"dscli ended well but printed no OK line:\n{output}")
+    return line
 
 
 def dscli(
