@@ -37,7 +37,7 @@ use crate::request::{bad, batch, fixed, text};
 use crate::{Header, InlineRecord, WireError};
 
 /// Version of what workers say to each other; both sides must speak the same one.
-pub const PEER_VERSION: u32 = 2;
+pub const PEER_VERSION: u32 = 1;
 
 /// What a connection between two workers is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
