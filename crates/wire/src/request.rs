@@ -16,7 +16,7 @@ pub struct Hello<'a> {
     pub version: u32,
     /// The client's process.
     pub pid: u32,
-    /// What the client calls itself, for `dscli status`.
+    /// What the client calls itself, for `dscli status`. Of another version, all that it says, which that one understands.
     pub name: &'a [u8],
     /// The secret by which it shows whose it is, where a worker has tenants; empty for none.
     pub token: &'a [u8],
@@ -239,8 +239,10 @@ impl<'a> Request<'a> {
             Self::Hello(hello) => {
                 let head = HelloHead { magic: MAGIC, version: hello.version.into(), pid: hello.pid.into() };
                 add(head.as_bytes());
-                add(U16::new(u16::try_from(hello.token.len()).expect("a token is shorter than that")).as_bytes());
-                add(hello.token);
+                if hello.version == PROTOCOL_VERSION {
+                    add(U16::new(u16::try_from(hello.token.len()).expect("a token is shorter than that")).as_bytes());
+                    add(hello.token);
+                }
                 add(hello.name);
             }
             Self::Exists(keys) | Self::LongestPrefix(keys) | Self::Delete(keys) => add(keys.as_bytes()),
@@ -368,8 +370,7 @@ fn decode_hello(body: &[u8]) -> Result<Hello<'_>, WireError> {
     }
     let (version, pid) = (head.version.get(), head.pid.get());
     if version != PROTOCOL_VERSION {
-        // What else it says, its own version knows.
-        return Ok(Hello { version, pid, name: b"", token: b"" });
+        return Ok(Hello { version, pid, name: rest, token: b"" });
     }
     let (len, rest) = U16::ref_from_prefix(rest).map_err(|_| refused())?;
     let (token, name) = rest.split_at_checked(len.get().into()).ok_or_else(refused)?;

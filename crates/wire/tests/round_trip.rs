@@ -63,7 +63,7 @@ proptest! {
         let words: Vec<_> = numbers.iter().copied().map(U64::new).collect();
         for request in [
             Request::Hello(Hello { version: PROTOCOL_VERSION, pid: numbers[1] as u32, name: &name, token: &token }),
-            Request::Hello(Hello { version: PROTOCOL_VERSION + 1, pid: numbers[1] as u32, name: b"", token: b"" }),
+            Request::Hello(Hello { version: PROTOCOL_VERSION + 1, pid: numbers[1] as u32, name: &name, token: b"" }),
             Request::Exists(&keys),
             Request::LongestPrefix(&keys),
             Request::Get { what: GetWhat::Sealed, wait, keys: &keys },
