@@ -34,18 +34,27 @@ def crowd(side: str) -> Happening:
     return happens
 
 
+@contextmanager
+def limited(process: int, what: int, most: int) -> Iterator[None]:
+    """A process gets no more than so much of something; one that ends of it is no error."""
+    _, hard = before = resource.prlimit(process, what)
+    resource.prlimit(process, what, (most, hard))
+    yield
+    with suppress(ProcessLookupError):
+        resource.prlimit(process, what, before)
+
+
 def without_descriptors(side: str) -> Happening:
     """A worker can open nothing more, while clients come to it."""
 
     @contextmanager
     def happens(scene: Scene) -> Iterator[None]:
         process = scene.workers[side].process_id
-        _, hard = before = resource.prlimit(process, resource.RLIMIT_NOFILE)
-        resource.prlimit(process, resource.RLIMIT_NOFILE, (count(process, "fd"), hard))
-        with Strangers("crowd", scene.workers[side].address):
+        with (
+            limited(process, resource.RLIMIT_NOFILE, count(process, "fd")),
+            Strangers("crowd", scene.workers[side].address),
+        ):
             yield
-        with suppress(ProcessLookupError):
-            resource.prlimit(process, resource.RLIMIT_NOFILE, before)
 
     return happens
 
@@ -56,12 +65,11 @@ def without_memory(side: str) -> Happening:
     @contextmanager
     def happens(scene: Scene) -> Iterator[None]:
         process = scene.workers[side].process_id
-        _, hard = before = resource.prlimit(process, resource.RLIMIT_AS)
-        resource.prlimit(process, resource.RLIMIT_AS, (address_space(process), hard))
-        with Strangers("crowd", scene.workers[side].address):
+        with (
+            limited(process, resource.RLIMIT_AS, address_space(process)),
+            Strangers("crowd", scene.workers[side].address),
+        ):
             yield
-        with suppress(ProcessLookupError):
-            resource.prlimit(process, resource.RLIMIT_AS, before)
         if not scene.is_running(side):
             scene.start_worker(side)
 
