@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
+use chariot_types::WithCauses;
 use pyo3::PyErr;
 use pyo3::exceptions::PyValueError;
 
 /// An error and its causes in one line.
 pub(crate) fn describe(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    WithCauses(error).to_string()
 }
 
 /// The exception for a value that cannot be.

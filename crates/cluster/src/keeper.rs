@@ -9,11 +9,10 @@ mod joining;
 mod tests;
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chariot_types::Member;
+use chariot_types::{Member, WithCauses};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -103,7 +102,7 @@ impl Keeper {
     /// Tries until etcd is there again.
     async fn come_back(&mut self, mut error: EtcdError) -> Session {
         loop {
-            let why = with_causes(&error);
+            let why = WithCauses(&error).to_string();
             if self.reported.away(why.clone()) {
                 tracing::warn!(error = why, members = self.members.borrow().len(), "etcd is away: the members stand");
             }
@@ -244,7 +243,10 @@ impl Keeper {
         match timeout(LEAVE_PATIENCE, self.revoke(lease)).await {
             Ok(Ok(())) => Farewell::Said,
             Ok(Err(error)) => {
-                tracing::warn!(error = with_causes(&error), "the record in etcd goes when its lease runs out");
+                tracing::warn!(
+                    error = WithCauses(&error).to_string(),
+                    "the record in etcd goes when its lease runs out"
+                );
                 Farewell::Unheard
             }
             Err(_) => {
@@ -264,14 +266,4 @@ impl Keeper {
             revoked => revoked,
         }
     }
-}
-
-fn with_causes(error: &EtcdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

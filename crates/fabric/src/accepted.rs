@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chariot_types::Member;
+use chariot_types::{Member, WithCauses};
 use chariot_wire::Channel;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::connection::{Carried, Connection};
-use crate::error::Chain;
 use crate::fabric::Inner;
 use crate::hello::{Theirs, hear, say};
 use crate::transport::Link;
@@ -38,7 +37,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, mut link: Link, early: Vec<u8>) {
     let (theirs, early) = match hear(&inner.me, &mut link, early).await {
         Ok(heard) => heard,
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "turned a worker away");
+            tracing::warn!(error = %WithCauses(&error), "turned a worker away");
             return;
         }
     };
@@ -47,7 +46,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, mut link: Link, early: Vec<u8>) {
         error => error,
     };
     inner.counters.broken.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(peer = %theirs.run, error = %Chain(&error), "lost a connection of a worker");
+    tracing::warn!(peer = %theirs.run, error = %WithCauses(&error), "lost a connection of a worker");
 }
 
 async fn serve_worker(inner: &Arc<Inner>, theirs: Theirs, mut link: Link, early: Vec<u8>) -> FabricError {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chariot_types::WithCauses;
 use chariot_wire::Channel;
 use tokio::time::timeout;
 
 use crate::connection::{Carried, Connection};
-use crate::error::Chain;
 use crate::fabric::{Away, Inner};
 use crate::hello::greet;
 use crate::peer::{Line, Missed, Peer};
@@ -88,7 +88,7 @@ async fn dial(inner: &Inner, peer: &Peer, connection: Carried) {
         peer.lost();
     }
     inner.counters.broken.fetch_add(1, Ordering::Relaxed);
-    let (address, error) = (&peer.member.address, Chain(&error));
+    let (address, error) = (&peer.member.address, WithCauses(&error));
     match missed {
         Missed::First => tracing::warn!(peer = %address, %error, "lost a worker, or a connection to it"),
         Missed::Again => tracing::debug!(peer = %address, %error, "a worker is still away"),

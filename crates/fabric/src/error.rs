@@ -1,7 +1,5 @@
 //! [`FabricError`]: why a connection between two workers has ended.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 
 use chariot_types::RunId;
@@ -81,19 +79,4 @@ pub enum FabricError {
         /// Which.
         found: RunId,
     },
-}
-
-/// An error with its causes, on one line.
-pub(crate) struct Chain<'a>(pub(crate) &'a FabricError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, allocates an arena or knows a protocol.
 
 mod address;
+mod causes;
 mod chain;
 mod extent;
 mod key;
@@ -11,6 +12,7 @@ mod namespace_name;
 mod tenant;
 
 pub use address::{AddressError, WorkerAddress};
+pub use causes::WithCauses;
 pub use chain::{KeyChain, Namespace};
 pub use extent::{Carved, Extent};
 pub use key::{Key, KeyError};

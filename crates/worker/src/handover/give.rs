@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chariot_pool::{OwnerId, Pool};
+use chariot_types::WithCauses;
 use parking_lot::MutexGuard;
 
 use super::channel::{MOST_FILES, Woken};
@@ -78,7 +79,7 @@ impl Giving {
         while wake.wait(&self.heir, None) == Woken::Readable {
             let Ok((stream, _)) = self.heir.accept() else { continue };
             let Err(error) = self.serve(stream) else { return self.leave() };
-            tracing::warn!(error = with_causes(&error), "not handed over: this worker goes on");
+            tracing::warn!(error = WithCauses(&error).to_string(), "not handed over: this worker goes on");
         }
     }
 
@@ -94,7 +95,7 @@ impl Giving {
         match &handed_over {
             Ok(()) => self.shared.keep_until_gone(channel),
             Err(error) => {
-                let refusal = Message::Refused(with_causes(error));
+                let refusal = Message::Refused(WithCauses(error).to_string());
                 // It may have gone, which is why.
                 let _ = channel.send(&refusal, &[], Instant::now() + ASK_PATIENCE);
             }
@@ -271,11 +272,6 @@ impl Drop for Hidden<'_> {
         // A pool that was left has nothing to show.
         self.state.pool.show_all();
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]
