@@ -34,28 +34,41 @@ def run_chaos(minutes: float, seed: int, json_file: Path | None, only: str = "")
     if not faults:
         raise Failure(f"no fault has `{only}` in its name", "tools/chaos/faults.py lists them")
     report = Report(seed, minutes)
-    with locked("chaos"), ExitStack() as cleanup:
-        CHAOS_LOGS.mkdir(parents=True, exist_ok=True)
-        scene = set_scene(cleanup)
-        step.say("asking a plain vLLM what is right")
-        known = learn(scene.plain.url, seed)
-        step.say(f"{minutes:g} minutes of chaos, seed {seed}")
-        load = Load(scene.proxy.url, known, seed)
-        report.tally = load.tally
-        with load:
-            if flows_after(scene, flowed(scene), WARM_SECONDS) is None:
-                raise Failure("no KV cache has flowed before anything happened", f"logs are in {CHAOS_LOGS}")
-            before = numbers(scene)
-            disturb(scene, load, report, faults)
-        report.leaks = [*wait_for_rest(scene), *grown(before, numbers(scene))]
-        report.engines_lost = scene.lost_engines()
-    print(report.table(), flush=True)
-    if json_file is not None:
-        report.write(json_file)
-        step.note(f"written to {json_file}")
+    try:
+        with locked("chaos"), ExitStack() as cleanup:
+            CHAOS_LOGS.mkdir(parents=True, exist_ok=True)
+            run_scene(set_scene(cleanup), report, faults)
+    finally:
+        # Also of what broke off.
+        show(report, json_file)
     report.judge(CHAOS_LOGS)
     tally = report.tally
     return f"{len(report.rows)} faults, {tally.requests} requests with the right tokens, {tally.refused} asked again"
+
+
+def run_scene(scene: Scene, report: Report, faults: Sequence[Fault]) -> None:
+    """Has the load and the faults run, and waits for rest."""
+    step.say("asking a plain vLLM what is right")
+    known = learn(scene.plain.url, report.seed)
+    step.say(f"{report.minutes:g} minutes of chaos, seed {report.seed}")
+    load = Load(scene.proxy.url, known, report.seed)
+    report.tally = load.tally
+    with load:
+        if flows_after(scene, flowed(scene), WARM_SECONDS) is None:
+            raise Failure("no KV cache has flowed before anything happened", f"logs are in {CHAOS_LOGS}")
+        before = numbers(scene)
+        disturb(scene, load, report, faults)
+    report.leaks = [*wait_for_rest(scene), *grown(before, numbers(scene))]
+    report.engines_lost = scene.lost_engines()
+
+
+def show(report: Report, json_file: Path | None) -> None:
+    """The table for a person, and the file for a program."""
+    if report.rows:
+        print(report.table(), flush=True)
+    if json_file is not None:
+        report.write(json_file)
+        step.note(f"written to {json_file}")
 
 
 def disturb(scene: Scene, load: Load, report: Report, faults: Sequence[Fault]) -> None:

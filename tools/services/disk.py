@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ MEGABYTE = 1 << 20
 METADATA_BYTES = 16 * MEGABYTE
 """At the start of the device, where the file system says what belongs to which file: that much never fails."""
 SPOILED_BYTES = 4096
+FREEZES = 5
+"""The file system and the device below each tell once of what they have lost."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Disk:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Who writes waits."""
-        run("fsfreeze", "--freeze", self.folder)
+        self._freeze()
         yield
         run("fsfreeze", "--unfreeze", self.folder)
 
@@ -70,6 +72,14 @@ class Disk:
                     content.write(generator.randbytes(SPOILED_BYTES))
                 content.flush()
                 os.fsync(content.fileno())
+
+    def _freeze(self) -> None:
+        """Freezing writes what is not yet written, and is refused if any write has failed since the last such time."""
+        for _ in range(FREEZES - 1):
+            with suppress(Failure):
+                run("fsfreeze", "--freeze", self.folder)
+                return
+        run("fsfreeze", "--freeze", self.folder)
 
     def _resize(self, size: int) -> None:
         os.truncate(self.image, size)
