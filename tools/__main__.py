@@ -12,6 +12,7 @@ from tools.etcd import ensure_etcd
 from tools.failure import Failure
 from tools.peers import comparison
 from tools.services import namespaces
+from tools.soak import run as soak
 from tools.vllm_environment import ensure_model, ensure_vllm, pin_requirements
 from tools.wheel import build_binary, ensure_wheel
 
@@ -70,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     disturb.add_argument("--seed", type=int, default=1, metavar="S", help="which faults, in which order (default 1)")
     disturb.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
     disturb.add_argument("--only", default="", metavar="WORDS", help="the faults with these words in their names alone")
+
+    long = add(
+        "soak", "data workers under a steady mixed load for long, and whether anything grows meanwhile", run_soak
+    )
+    long.add_argument("--minutes", type=float, default=60, metavar="N", help="how long (default 60)")
+    long.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
 
     add("lint", "formatting, lints, types and the dependency audit", run_lint)
 
@@ -164,6 +171,13 @@ def run_chaos(arguments: argparse.Namespace, steps: step.Steps) -> None:
     require(
         steps.take("chaos", lambda: chaos.run_chaos(arguments.minutes, arguments.seed, arguments.json, arguments.only))
     )
+
+
+def run_soak(arguments: argparse.Namespace, steps: step.Steps) -> None:
+    """Installs what is missing, then waits."""
+    wheel(arguments, steps)
+    require(steps.take("etcd", ensure_etcd))
+    require(steps.take("soak", lambda: soak.run_soak(arguments.minutes, arguments.json)))
 
 
 def run_fuzz(arguments: argparse.Namespace, steps: step.Steps) -> None:

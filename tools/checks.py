@@ -11,7 +11,7 @@ from tools.checkout import ROOT, TOOLS_ENVIRONMENT, VLLM_PYTHON
 RUFF = TOOLS_ENVIRONMENT / "bin" / "ruff"
 MYPY = TOOLS_ENVIRONMENT / "bin" / "mypy"
 # Programs of other environments, whose packages the tools' own mypy does not see.
-OTHER_PYTHONS = "tiny_model|peers/stores|chaos/stranger"
+OTHER_PYTHONS = "tiny_model|peers/stores|chaos/stranger|soak/user"
 PYTHON_FOLDERS = ["tools", "tests", "python", "examples", "crates"]
 
 

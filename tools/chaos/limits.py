@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tools.chaos.fault import Happening
-from tools.chaos.rest import count
 from tools.chaos.scene import Scene
 from tools.chaos.strangers import Strangers
+from tools.services.held import count
 
 
 def stranger(role: str, side: str) -> Happening:

@@ -11,9 +11,10 @@ from tools.chaos.fault import Fault
 from tools.chaos.faults import FAULTS
 from tools.chaos.load import Load, learn
 from tools.chaos.report import Report, Row
-from tools.chaos.rest import grown, numbers, wait_for_rest
+from tools.chaos.rest import all_held, numbers
 from tools.chaos.scene import CHAOS_LOGS, Scene, set_scene
 from tools.failure import Failure
+from tools.services.held import grown, wait_for_rest
 from tools.traffic.metrics import counter
 from tools.vllm_environment import locked
 
@@ -58,7 +59,7 @@ def run_scene(scene: Scene, report: Report, faults: Sequence[Fault]) -> None:
             raise Failure("no KV cache has flowed before anything happened", f"logs are in {CHAOS_LOGS}")
         before = numbers(scene)
         disturb(scene, load, report, faults)
-    report.leaks = [*wait_for_rest(scene), *grown(before, numbers(scene))]
+    report.leaks = [*wait_for_rest(lambda: all_held(scene)), *grown(before, numbers(scene))]
     report.engines_lost = scene.lost_engines()
 
 

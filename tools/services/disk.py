@@ -6,7 +6,7 @@ What lies below can be filled up, taken away, frozen or changed, for real and fo
 import os
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from tools.failure import Failure
 MEGABYTE = 1 << 20
 METADATA_BYTES = 16 * MEGABYTE
 """At the start of the device, where the file system says what belongs to which file: that much never fails."""
+BLOCK_BYTES, FILES = 4096, 256
+"""Few and large enough that the file system keeps all it says of them at its start."""
 SPOILED_BYTES = 4096
-FREEZES = 5
-"""The file system and the device below each tell once of what they have lost."""
+TOLD = 4
+"""How many, of the file and what lies below it, may each tell once of what was lost before."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Disk:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Who writes waits."""
-        self._freeze()
+        insist(lambda: run("fsfreeze", "--freeze", self.folder))
         yield
         run("fsfreeze", "--unfreeze", self.folder)
 
@@ -71,15 +73,7 @@ class Disk:
                     content.seek(at + SPOILED_BYTES * generator.randrange(16))
                     content.write(generator.randbytes(SPOILED_BYTES))
                 content.flush()
-                os.fsync(content.fileno())
-
-    def _freeze(self) -> None:
-        """Freezing writes what is not yet written, and is refused if any write has failed since the last such time."""
-        for _ in range(FREEZES - 1):
-            with suppress(Failure):
-                run("fsfreeze", "--freeze", self.folder)
-                return
-        run("fsfreeze", "--freeze", self.folder)
+                insist(lambda: os.fsync(content.fileno()))
 
     def _resize(self, size: int) -> None:
         os.truncate(self.image, size)
@@ -96,9 +90,11 @@ def make_disk(place: Path, megabytes: int, cleanup: ExitStack) -> Disk:
     cleanup.callback(take_away, folder, below)
     image = below / "image"
     with image.open("wb") as content:
+        content.write(bytes(METADATA_BYTES))
         content.truncate(megabytes * MEGABYTE)
     # No journal: what a device forgets of it would end the whole file system.
-    run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-m", "0", image)
+    run("mkfs.ext4", "-q", "-b", str(BLOCK_BYTES), "-N", str(FILES), "-O", "^has_journal",
+        "-E", "lazy_itable_init=0,nodiscard", "-m", "0", image)  # fmt: skip
     device = run("losetup", "--find", "--show", image).strip()
     # Goes with its last user.
     run("mount", "-o", "errors=continue", device, folder)
@@ -112,6 +108,15 @@ def take_away(*mounts: Path) -> None:
         if mount.is_mount():
             subprocess.run(["fsfreeze", "--unfreeze", mount], stderr=subprocess.DEVNULL, check=False)
             run("umount", "--lazy", mount)
+
+
+def insist(do: Callable[[], object]) -> None:
+    """Does what writes all that is not yet written, which is refused if any write has failed since it was last done."""
+    for _ in range(TOLD):
+        with suppress(Failure, OSError):
+            do()
+            return
+    do()
 
 
 def fill(file: Path) -> None:
