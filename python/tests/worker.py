@@ -45,12 +45,21 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 class Worker:
-    """A data worker with `shared_memory_mb` of shared memory, or for these tenants, always on the same address."""
+    """A data worker with `shared_memory_mb` of shared memory, or for these tenants, always on the same address.
 
-    def __init__(self, log_dir: Path, shared_memory_mb: int = 64, tenants: Path | None = None) -> None:
+    `spill_mb`: and with so much room on the disk.
+    """
+
+    def __init__(
+        self, log_dir: Path, shared_memory_mb: int = 64, tenants: Path | None = None, spill_mb: int = 0
+    ) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.shared_memory_mb = shared_memory_mb
-        self._pools = ("--tenants", str(tenants)) if tenants else ("--shared_memory_size_mb", str(shared_memory_mb))
+        self._pools: tuple[str, ...] = ("--tenants", str(tenants)) if tenants else ("--shared_memory_size_mb", str(shared_memory_mb))
+        if spill_mb:
+            spill = log_dir / "spill"
+            spill.mkdir(parents=True)
+            self._pools += ("--spill_directory", str(spill), "--spill_size_limit", f"{spill_mb}MiB")
         self.pid = 0
         self._log_dir = log_dir
 

@@ -1,9 +1,9 @@
 //! [`Loader`]: copies blocks of the data worker to an engine's pages while the engine does other things.
 //!
-//! A load is all blocks of one request. It is cut into pieces that threads copy side by side; blocks that still grow are
-//! followed, and what has arrived of them is copied layer by layer. However many pieces are followed, each is looked at
-//! again and again: a thread sleeps only when none of them has anything new. Every load ends by its deadline, and says
-//! which of its pages do not hold what they should.
+//! A load is all blocks of one request. The worker is asked for some of them at a time, and what it finds is cut into
+//! pieces that threads copy side by side; blocks that still grow are followed, and what has arrived of them is copied
+//! layer by layer. However many pieces are followed, each is looked at again and again: a thread sleeps only when none of
+//! them has anything new. Every load ends by its deadline, and says which of its pages do not hold what they should.
 
 mod job;
 mod piece;
@@ -20,8 +20,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
-use self::job::{Job, WantedBlock};
-use self::piece::{Piece, Progress};
+use self::job::{Job, Search, Then, WantedBlock};
+use self::piece::{Found, Piece, Progress};
 use super::connection::Connection;
 use super::pages::PagedCache;
 use crate::chain::{Shard, key_of};
@@ -63,8 +63,8 @@ struct State {
 }
 
 enum Task {
-    /// Find a load's blocks.
-    Find(Arc<Job>),
+    /// Find a load's blocks, from this one on.
+    Find(Arc<Job>, usize),
     /// Copy some of them.
     Copy(Piece),
 }
@@ -72,7 +72,7 @@ enum Task {
 impl Task {
     fn job(&self) -> &Arc<Job> {
         match self {
-            Self::Find(job) => job,
+            Self::Find(job, _) => job,
             Self::Copy(piece) => piece.job(),
         }
     }
@@ -130,7 +130,7 @@ impl Loader {
         }
         state.active += 1;
         state.fruitless = 0;
-        state.tasks.push_back(Task::Find(Arc::new(job)));
+        state.tasks.push_back(Task::Find(Arc::new(job), 0));
         drop(state);
         self.desk.work.notify_one();
         Ok(())
@@ -201,40 +201,58 @@ impl Desk {
     /// Does one task. A panic is reported by the panic hook and fails the load, so that no request waits forever.
     fn carry(&self, task: Task) {
         let job = task.job().clone();
-        let is_search = matches!(task, Task::Find(_));
         let carried = catch_unwind(AssertUnwindSafe(|| match task {
-            Task::Find(job) => self.find(&job),
+            Task::Find(job, from) => self.find(job, from),
             Task::Copy(piece) => self.copy(piece),
         }));
         if carried.is_err() {
-            job.fail_all("a thread of the loader panicked".to_owned());
-            if is_search || job.piece_ended() {
-                self.end_of(&job);
-            }
+            job.fail_from(0, "a thread of the loader panicked");
+            self.end_part_of(&job);
         }
     }
 
-    fn find(&self, job: &Arc<Job>) {
-        match Piece::find(&self.client, job) {
-            Ok(pieces) if pieces.is_empty() => self.end_of(job),
-            Ok(pieces) => self.queue(pieces),
+    /// Finds some blocks, and has them copied. The next are looked for meanwhile, but not at once, since what is found is
+    /// pinned: a load may be of more than the worker has room for.
+    fn find(&self, job: Arc<Job>, from: usize) {
+        let until = job.step_from(from);
+        let (pieces, next) = match Piece::find(&self.client, &job, from..until) {
+            Ok(Found { pieces, missing: Some(missing) }) => (pieces, Search::WhenAllEnded(missing)),
+            Ok(Found { pieces, missing: None }) => {
+                let few = pieces.len() / 2;
+                (pieces, Search::WhenFewAreFresh(until, few))
+            }
             Err(error) => {
-                job.fail_all(describe(&error));
-                self.end_of(job);
+                job.fail_from(from, &describe(&error));
+                (Vec::new(), Search::Now)
             }
+        };
+        let goes_on = match next {
+            Search::Now => None,
+            Search::WhenFewAreFresh(from, _) | Search::WhenAllEnded(from) => {
+                (!job.has_failed_from(from)).then_some(from)
+            }
+        };
+        let waits = job.begin(pieces.len(), if goes_on.is_some() { next } else { Search::Now });
+        self.queue(pieces.into_iter().map(Task::Copy));
+        match goes_on {
+            None => self.end_part_of(&job),
+            Some(from) if !waits => self.queue([Task::Find(job, from)]),
+            Some(_) => {}
         }
     }
 
-    fn copy(&self, piece: Piece) {
+    fn copy(&self, mut piece: Piece) {
+        if let Some(from) = piece.take_up() {
+            self.queue([Task::Find(piece.job().clone(), from)]);
+        }
         let now = Instant::now();
         let until = {
             let state = self.state.lock();
             if state.fruitless >= state.tasks.len() { now + PATIENCE } else { now }
         };
         match piece.copy(&self.client, until) {
-            Progress::Ended(job) if job.piece_ended() => self.end_of(&job),
-            Progress::Ended(_) => {}
-            Progress::Grown(piece) => self.queue(vec![piece]),
+            Progress::Ended(job) => self.end_part_of(&job),
+            Progress::Grown(piece) => self.queue([Task::Copy(piece)]),
             Progress::Waiting(piece) => {
                 let mut state = self.state.lock();
                 state.fruitless += 1;
@@ -245,15 +263,21 @@ impl Desk {
         }
     }
 
-    fn queue(&self, pieces: Vec<Piece>) {
+    fn queue(&self, tasks: impl IntoIterator<Item = Task>) {
         let mut state = self.state.lock();
         state.fruitless = 0;
-        state.tasks.extend(pieces.into_iter().map(Task::Copy));
+        state.tasks.extend(tasks);
         drop(state);
         self.work.notify_all();
     }
 
-    fn end_of(&self, job: &Job) {
+    /// A piece of the load, or the search for its blocks, has ended: with the last of them it has.
+    fn end_part_of(&self, job: &Arc<Job>) {
+        match job.end_part() {
+            Then::Wait => return,
+            Then::Search(from) => return self.queue([Task::Find(job.clone(), from)]),
+            Then::Report => {}
+        }
         let report = job.report();
         let mut state = self.state.lock();
         state.active -= 1;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -17,6 +18,7 @@ from chariot_ds.vllm import pages
 LAYERS, BLOCKS, PAGE = 3, 40, 1000
 SHARD = b"a shard"
 REQUEST_TIMEOUT = 0.5
+MEGABYTE = 1 << 20
 
 
 @dataclass
@@ -71,6 +73,17 @@ def pair(own_worker: Worker) -> Iterator[Pair]:
     pair = Pair(own_worker)
     yield pair
     pair.close()
+
+
+@pytest.fixture
+def large_pair(tmp_path: Path) -> Iterator[Pair]:
+    """With room for more than the worker is asked for at once."""
+    worker = Worker(tmp_path, shared_memory_mb=4 * LAYERS * BLOCKS)
+    worker.start()
+    pair = Pair(worker)
+    yield pair
+    pair.close()
+    worker.stop()
 
 
 def keys(count: int, seed: int = 0) -> list[bytes]:
@@ -177,6 +190,63 @@ def test_a_block_that_is_not_there_fails_with_all_after_it(pair: Pair) -> None:
     assert same(source, [0, 1], target, [10, 11])
 
 
+def test_a_load_of_more_than_is_asked_for_at_once_is_as_any_other(large_pair: Pair) -> None:
+    source, target, names = make_cache(page=MEGABYTE), make_cache(0, page=MEGABYTE), keys(BLOCKS)
+    ids = list(range(BLOCKS))
+    large_pair.saver.begin(source.native, to_save(ids, names), [])
+    large_pair.saver.layer_ready(0, 0)
+    wait_for(lambda: present(large_pair, names) == BLOCKS)
+    large_pair.loader.start(target.native, "follower", to_load(ids, names), 20.0)
+    wait_for(lambda: same(source, ids, target, ids, layers=1))
+    large_pair.saver.finish()
+    report = large_pair.report()
+    assert (report.loaded, report.failed, report.bytes) == (BLOCKS, [], BLOCKS * LAYERS * MEGABYTE)
+    assert same(source, ids, target, ids)
+    # The second time it is asked, the worker does not have all.
+    gone = names[: BLOCKS - 10] + keys(10, seed=7)
+    report = large_pair.load(make_cache(0, page=MEGABYTE), to_load(ids, gone))
+    assert report.failed == [(0, block) for block in ids[-10:]]
+
+
+def test_a_load_may_be_of_more_than_there_is_room_for(tmp_path: Path) -> None:
+    """Half of it is on the disk, whichever half that is."""
+    page = 3 * MEGABYTE
+    all_bytes = LAYERS * BLOCKS * page // MEGABYTE
+    worker = Worker(tmp_path, shared_memory_mb=all_bytes // 2, spill_mb=2 * all_bytes)
+    worker.start()
+    pair = Pair(worker)
+    try:
+        source, target, names, ids = make_cache(page=page), make_cache(0, page), keys(BLOCKS), list(range(BLOCKS))
+        # The second time the beginning is on the disk, and the end in memory.
+        for _ in range(2):
+            for block in to_save(ids, names):
+                pair.saver.begin(source.native, [block], [])
+                pair.saver.finish()
+                wait_for(lambda: has_room(worker))
+            report = pair.load(target, to_load(ids, names), timeout=60.0)
+            # Memory that is in pieces may lose a block for good, rarely; nothing else is a reason to end a load.
+            assert report.loaded == BLOCKS or not exists(worker, names[report.loaded]), report.error
+            assert report.loaded > BLOCKS // 8
+            assert same(source, ids[: report.loaded], target, ids[: report.loaded])
+            target = make_cache(0, page)
+    finally:
+        pair.close()
+        worker.stop()
+
+
+def has_room(worker: Worker) -> bool:
+    """Whether there is room for the next block, and nothing on its way to the disk."""
+    with chariot_ds.Client(worker.address) as client:
+        status = client.status()
+    assert status["spill"] is not None
+    return status["free_bytes"] > status["capacity_bytes"] // 18 and status["spill"]["coming"] == 0
+
+
+def exists(worker: Worker, name: bytes) -> bool:
+    with chariot_ds.Client(worker.address) as client:
+        return client.exists(chariot_ds.Key(shard_key(SHARD, name)))
+
+
 def test_a_load_ends_by_its_deadline(pair: Pair) -> None:
     source, target, names = make_cache(), make_cache(0), keys(2)
     pair.saver.begin(source.native, to_save([0, 1], names), [])
@@ -222,12 +292,11 @@ def test_a_worker_that_dies_fails_what_was_not_finished(pair: Pair, own_worker: 
 
 def test_a_pool_without_room_keeps_the_beginning(pair: Pair, own_worker: Worker) -> None:
     # Two thirds of the pool are pinned by a reader, so that they cannot be evicted.
-    megabyte = 1 << 20
-    source, names = make_cache(page=megabyte), keys(BLOCKS, seed=3)
+    source, names = make_cache(page=MEGABYTE), keys(BLOCKS, seed=3)
     with chariot_ds.Client(own_worker.address) as client:
         size = own_worker.shared_memory_mb // 4 * 3
         for number in range(size):
-            client.put(f"filler {number}", b"x" * megabyte)
+            client.put(f"filler {number}", b"x" * MEGABYTE)
         pins = [client.get(f"filler {number}") for number in range(size)]
         assert all(pin is not None for pin in pins)
         pair.saver.begin(source.native, to_save(list(range(BLOCKS)), names), [])

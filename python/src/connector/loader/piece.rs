@@ -1,5 +1,6 @@
 //! [`Piece`]: some blocks of a load, copied by one thread.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ const PIECE_BYTES: usize = 4 << 20;
 
 pub(super) struct Piece {
     job: Arc<Job>,
+    is_taken_up: bool,
     /// Blocks that are not copied whole, in the order of the sequence.
     left: Vec<Arriving>,
     /// Blocks that are, still pinned: whether their bytes were theirs is known once all are copied.
@@ -27,6 +29,13 @@ struct Arriving {
     layers: usize,
 }
 
+/// What came of looking for blocks.
+pub(super) struct Found {
+    pub(super) pieces: Vec<Piece>,
+    /// The first that is not there, and may be later.
+    pub(super) missing: Option<usize>,
+}
+
 /// What came of working on a piece.
 pub(super) enum Progress {
     /// It needs no more work.
@@ -38,15 +47,30 @@ pub(super) enum Progress {
 }
 
 impl Piece {
-    /// Finds the blocks of `job`, growing ones too, and cuts them into pieces. Blocks that are not there have failed.
-    pub(super) fn find(client: &Client, job: &Arc<Job>) -> Result<Vec<Self>, ClientError> {
-        let keys: Vec<Key> = job.blocks.iter().map(|block| block.key).collect();
+    /// Finds the blocks `step` of `job`, growing ones too, and cuts them into pieces. A block that is not there is missed
+    /// when it is the first, and no piece is left of those found before; else it may be there when these have ended.
+    /// What is asked for too late has failed.
+    pub(super) fn find(client: &Client, job: &Arc<Job>, step: Range<usize>) -> Result<Found, ClientError> {
+        if Instant::now() >= job.deadline {
+            job.fail_from(step.start, "a block was not found by the deadline");
+        }
+        let is_alone = job.has_no_pieces();
+        let wanted: Vec<usize> = step.filter(|index| !job.has_failed(*index)).collect();
+        if wanted.is_empty() {
+            return Ok(Found { pieces: Vec::new(), missing: None });
+        }
+        let keys: Vec<Key> = wanted.iter().map(|index| job.blocks[*index].key).collect();
         let found = client.follow(&keys, Wait::No)?;
-        let mut arriving = Vec::with_capacity(found.len());
-        for (index, block) in found.into_iter().enumerate() {
+        let (mut arriving, mut missing) = (Vec::with_capacity(found.len()), None);
+        for (index, block) in wanted.into_iter().zip(found) {
             match block {
                 Some(block) => arriving.push(Arriving { index, block, layers: 0 }),
-                None => job.fail(index, "a block is no longer there"),
+                None if job.has_failed(index) => {}
+                None if is_alone && arriving.is_empty() => job.fail(index, "a block is no longer there"),
+                None => {
+                    missing = Some(index);
+                    break;
+                }
             }
         }
         arriving.retain(|arriving| !job.has_failed(arriving.index));
@@ -54,18 +78,23 @@ impl Piece {
         let mut room = 0;
         for arriving in arriving {
             if room == 0 || pieces.is_empty() {
-                pieces.push(Self { job: job.clone(), left: Vec::new(), copied: Vec::new() });
+                pieces.push(Self { job: job.clone(), is_taken_up: false, left: Vec::new(), copied: Vec::new() });
                 room = PIECE_BYTES;
             }
             room = room.saturating_sub(arriving.block.len());
             pieces.last_mut().expect("one was pushed").left.push(arriving);
         }
-        job.cut_into(pieces.len());
-        Ok(pieces)
+        Ok(Found { pieces, missing })
     }
 
     pub(super) fn job(&self) -> &Arc<Job> {
         &self.job
+    }
+
+    /// A thread takes it up, whether or not it was before; from where on more blocks are to be looked for now, if they are.
+    pub(super) fn take_up(&mut self) -> Option<usize> {
+        let was_taken_up = std::mem::replace(&mut self.is_taken_up, true);
+        if was_taken_up { None } else { self.job.taken_up() }
     }
 
     /// Copies what has arrived; where that is nothing new, waits for it until `until`.
@@ -112,7 +141,7 @@ impl Piece {
 
     /// Copies the layers that have become readable.
     fn copy_readable(&mut self) {
-        let Self { job, left, copied } = self;
+        let Self { job, left, copied, .. } = self;
         for mut arriving in std::mem::take(left) {
             let wanted = &job.blocks[arriving.index];
             let copy = || {
