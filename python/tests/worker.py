@@ -55,7 +55,9 @@ class Worker:
     ) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.shared_memory_mb = shared_memory_mb
-        self._pools: tuple[str, ...] = ("--tenants", str(tenants)) if tenants else ("--shared_memory_size_mb", str(shared_memory_mb))
+        self._pools: tuple[str, ...] = (
+            ("--tenants", str(tenants)) if tenants else ("--shared_memory_size_mb", str(shared_memory_mb))
+        )
         if spill_mb:
             spill = log_dir / "spill"
             spill.mkdir(parents=True)

@@ -2,19 +2,21 @@
 
 import json
 import random
+import shutil
 import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from tools import step
 from tools.checkout import LOGS, VLLM_PYTHON
+from tools.failure import Failure
 from tools.services.data_worker import DataWorker, start_worker
 from tools.services.etcd import start_etcd
-from tools.services.held import held_by, numbers_of, wait_for_rest
+from tools.services.held import Numbers, held_by, numbers_of, wait_for_rest
 from tools.services.network import make_network
 from tools.services.node import Node
 from tools.soak.report import Report
@@ -128,9 +130,7 @@ def soak(report: Report, cleanup: ExitStack) -> None:
             users.callback(killing.set)
         watch(workers, report, started)
     report.held = wait_for_rest(lambda: held_by(workers))
-    report.samples.append(
-        (60 * report.minutes, {name: numbers_of(worker.process_id) for name, worker in workers.items()})
-    )
+    report.samples.append((60 * report.minutes, numbers_by(workers)))
     report.moved = moved(workers)
 
 
@@ -148,9 +148,8 @@ def watch(workers: dict[str, DataWorker], report: Report, started: float) -> Non
     said = started
     time.sleep(max(0.0, started - time.monotonic()))
     while (now := time.monotonic()) < end:
-        with suppress(OSError):
-            held = {name: numbers_of(worker.process_id) for name, worker in workers.items()}
-            report.samples.append((now - started, held))
+        held = numbers_by(workers)
+        report.samples.append((now - started, held))
         if now >= said:
             said += NOTE_SECONDS
             memory = ", ".join(f"{one.memory / 2**20:.1f} MiB" for one in held.values())
@@ -158,10 +157,20 @@ def watch(workers: dict[str, DataWorker], report: Report, started: float) -> Non
         time.sleep(min(SAMPLE_SECONDS, max(0.0, end - now)))
 
 
+def numbers_by(workers: dict[str, DataWorker]) -> dict[str, Numbers]:
+    """What each worker's process holds."""
+    try:
+        return {name: numbers_of(worker.process_id) for name, worker in workers.items()}
+    except OSError:
+        raise Failure("a data worker has ended", f"logs are in {SOAK_LOGS}") from None
+
+
 def start_soak_worker(node: Node, etcd: str, cleanup: ExitStack) -> DataWorker:
     """A data worker with less room than is asked for."""
     spill = SOAK_LOGS / node.name / "spill"
-    spill.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(spill, ignore_errors=True)
+    spill.mkdir(parents=True)
+    cleanup.callback(shutil.rmtree, spill, ignore_errors=True)
     worker = start_worker(
         f"{node.host}:{WORKER_PORT}",
         SOAK_LOGS / node.name,
