@@ -109,7 +109,11 @@ impl Job {
         let mut parts = self.parts.lock();
         parts.left += pieces;
         parts.fresh += pieces;
-        let waits = parts.left > 1;
+        let waits = match search {
+            Search::Now => true,
+            Search::WhenFewAreFresh(_, few) => parts.fresh > few,
+            Search::WhenAllEnded(_) => parts.left > 1,
+        };
         parts.search = if waits { search } else { Search::Now };
         waits
     }
