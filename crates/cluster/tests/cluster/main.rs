@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod away;
+mod certificates;
 mod gate;
 mod inspecting;
 mod joining;

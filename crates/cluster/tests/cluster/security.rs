@@ -1,11 +1,10 @@
 //! Etcd that wants users, and TLS.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chariot_cluster::{ClusterConfig, Farewell, JoinError, Login, Membership, Tls, TlsIdentity};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use tempfile::TempDir;
 
+use crate::certificates::Certificates;
 use crate::server::{Etcd, with_each_version};
 use crate::workers::{LONG_LEASE, config, healthy, is_away, is_connected, member, refused, sees};
 
@@ -63,7 +62,7 @@ fn etcd_with_certificates_on_both_sides() {
     with_each_version(async |version| {
         let files = Certificates::new();
         let etcd = files.serve(version);
-        let whole = files.config(&etcd, &files.ca, Some("client"));
+        let whole = config_of(&files, &etcd, &files.path("ca.pem"), Some("client"));
         let worker = Membership::join(whole.clone(), member(1, 1)).await.unwrap();
         let other = Membership::join(whole, member(2, 2)).await.unwrap();
         sees(&worker, &[member(1, 1), member(2, 2)]).await;
@@ -72,8 +71,8 @@ fn etcd_with_certificates_on_both_sides() {
         let hint = async |config| refused(config, member(3, 3)).await.hint().unwrap();
         let stranger = Certificates::new();
         let (distrust, unnamed, plain) = tokio::join!(
-            hint(files.config(&etcd, &stranger.ca, Some("client"))),
-            hint(files.config(&etcd, &files.ca, None)),
+            hint(config_of(&files, &etcd, &stranger.path("ca.pem"), Some("client"))),
+            hint(config_of(&files, &etcd, &files.path("ca.pem"), None)),
             hint(config(&etcd.addresses(), LONG_LEASE)),
         );
         assert!(distrust.contains("do not agree on TLS"), "{distrust}");
@@ -110,55 +109,10 @@ fn as_user(etcd: &Etcd, user: &str, password: &str) -> ClusterConfig {
     config
 }
 
-/// An authority, and what it has signed, as files.
-struct Certificates {
-    dir: TempDir,
-    ca: PathBuf,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let ca = dir.path().join("ca.pem");
-        std::fs::write(&ca, authority.pem()).unwrap();
-        for name in ["server", "client"] {
-            let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-            // The server's as well for clients: etcd asks itself.
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-            let key = KeyPair::generate().unwrap();
-            let signed = params.signed_by(&key, &authority).unwrap();
-            std::fs::write(dir.path().join(format!("{name}.pem")), signed.pem()).unwrap();
-            std::fs::write(dir.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
-        }
-        Self { dir, ca }
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.dir.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn serve(&self, version: crate::server::Version) -> Etcd {
-        let flag = |name: &str, file: &str| format!("--{name}={}", self.file(file));
-        Etcd::encrypted(
-            version,
-            vec![
-                flag("cert-file", "server.pem"),
-                flag("key-file", "server.key"),
-                flag("trusted-ca-file", "ca.pem"),
-                "--client-cert-auth".into(),
-            ],
-            vec![flag("cacert", "ca.pem"), flag("cert", "client.pem"), flag("key", "client.key")],
-        )
-    }
-
-    fn config(&self, etcd: &Etcd, ca: &Path, identity: Option<&str>) -> ClusterConfig {
-        let mut config = config(&etcd.addresses(), LONG_LEASE);
-        let file = |name: &str, kind: &str| self.dir.path().join(format!("{name}.{kind}"));
-        let identity = identity.map(|name| TlsIdentity { cert: file(name, "pem"), key: file(name, "key") });
-        config.security.tls = Some(Tls { ca: ca.to_owned(), identity });
-        config
-    }
+fn config_of(files: &Certificates, etcd: &Etcd, ca: &Path, identity: Option<&str>) -> ClusterConfig {
+    let mut config = config(&etcd.addresses(), LONG_LEASE);
+    let file = |name: &str, kind: &str| files.path(&format!("{name}.{kind}"));
+    let identity = identity.map(|name| TlsIdentity { cert: file(name, "pem"), key: file(name, "key") });
+    config.security.tls = Some(Tls { ca: ca.to_owned(), identity });
+    config
 }

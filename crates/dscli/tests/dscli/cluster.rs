@@ -15,6 +15,10 @@ use crate::start::assert_leaves_nothing;
 #[path = "../../../cluster/tests/cluster/server.rs"]
 mod server;
 
+#[path = "../../../cluster/tests/cluster/certificates.rs"]
+mod certificates;
+
+use certificates::Certificates;
 use server::{Etcd, Version};
 
 fn newest() -> Version {
@@ -48,6 +52,17 @@ fn wait_for_members(node: &Node, expected: &[&Node]) {
 
 fn client(node: &Node) -> Client {
     Client::connect(&node.address.parse().unwrap(), ConnectOptions::default()).unwrap()
+}
+
+/// What the doctor says, by the name of the check.
+fn verdicts(node: &Node, more: &[&str]) -> impl Fn(&str) -> Option<String> + use<> {
+    let ran = node.dscli(&[&["doctor", "--json", "--worker_address", &node.address], more].concat());
+    let findings: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let checks = findings["checks"].as_array().unwrap().clone();
+    move |name| {
+        let check = checks.iter().find(|check| check["check"] == name)?;
+        Some(check["verdict"].as_str().unwrap().to_owned())
+    }
 }
 
 #[test]
@@ -165,31 +180,50 @@ fn the_password_is_read_from_a_file_or_the_environment_and_told_nobody() {
 }
 
 #[test]
+fn an_etcd_with_certificates_is_joined_by_who_has_one_and_others_are_told_what_to_name() {
+    let files = Certificates::new();
+    let etcd = files.serve(newest());
+    let file = |name: &str| files.path(name).to_str().unwrap().to_owned();
+    let authority = ["--etcd_ca".to_owned(), file("ca.pem")];
+    let identity = ["--etcd_cert".to_owned(), file("client.pem"), "--etcd_key".to_owned(), file("client.key")];
+    let whole: Vec<&str> = authority.iter().chain(&identity).map(String::as_str).collect();
+    let (first, second) = (Node::new(), Node::new());
+    start(&first, &etcd, &whole);
+    start(&second, &etcd, &whole);
+    wait_for_members(&first, &[&first, &second]);
+
+    let address = etcd.address(0);
+    let verdict = verdicts(&first, &[&["--etcd_address", &address], &whole[..]].concat());
+    for check in ["cluster", "etcd", "etcd leases"] {
+        assert_eq!(verdict(check).as_deref(), Some("OK"), "{check}");
+    }
+    second.stop().succeeded();
+    wait_for_members(&first, &[&first]);
+
+    let plain = second.start_with(&["--etcd_address", &address]);
+    plain.failed(1, "cannot join the cluster", "`--etcd_ca`");
+    let unnamed = second.start_with(&[&["--etcd_address", &address], &whole[..2]].concat());
+    unnamed.failed(1, "cannot join the cluster", "`--etcd_cert`");
+    assert_leaves_nothing(&second);
+}
+
+#[test]
 fn doctor_looks_at_etcd_and_at_what_the_worker_says_of_it() {
     let mut etcd = Etcd::start(newest());
     let node = Node::new();
     start(&node, &etcd, &[]);
     let address = etcd.address(0);
-    let verdicts = |more: &[&str]| {
-        let ran = node.dscli(&[&["doctor", "--json", "--worker_address", &node.address], more].concat());
-        let findings: Value = serde_json::from_str(&ran.stdout).unwrap();
-        let checks = findings["checks"].as_array().unwrap().clone();
-        move |name: &str| {
-            let check = checks.iter().find(|check| check["check"] == name)?;
-            Some(check["verdict"].as_str().unwrap().to_owned())
-        }
-    };
-    let sound = verdicts(&["--etcd_address", &address]);
+    let sound = verdicts(&node, &["--etcd_address", &address]);
     for check in ["cluster", "etcd", "etcd leases"] {
         assert_eq!(sound(check).as_deref(), Some("OK"), "{check}");
     }
     etcd.kill(0);
     wait_until("the worker misses etcd", || node.status()["cluster"]["etcd"]["is_connected"] == false);
-    let broken = verdicts(&["--etcd_address", &address]);
+    let broken = verdicts(&node, &["--etcd_address", &address]);
     assert_eq!(broken("cluster").as_deref(), Some("FAIL"));
     assert_eq!(broken("etcd").as_deref(), Some("FAIL"));
     assert_eq!(broken("etcd leases"), None);
-    assert_eq!(verdicts(&[])("etcd"), None);
+    assert_eq!(verdicts(&node, &[])("etcd"), None);
     let table = node.dscli(&["status", "--worker_address", &node.address]).succeeded().stdout;
     assert!(table.contains("the last members stand"), "{table}");
 }
