@@ -1,13 +1,10 @@
 """What came of a run: a table for a person, JSON for a program, and whether all held."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tools.chaos.load import Tally
-from tools.failure import Failure
-
-SHOWN = 5
+from tools.verdict import fail_for
 
 
 @dataclass
@@ -36,7 +33,9 @@ class Report:
     leaks: list[str] = field(default_factory=list)
 
     def table(self) -> str:
-        """The faults in order."""
+        """The faults in order; nothing if there were none."""
+        if not self.rows:
+            return ""
         heads = ("fault", "lasted", "KV flowed after", "requests", "asked again", "wrong", "failed")
         cells = [
             (
@@ -57,10 +56,10 @@ class Report:
         ]
         return "\n" + "\n".join(lines) + "\n"
 
-    def write(self, file: Path) -> None:
-        """All of it as JSON."""
+    def content(self) -> dict[str, object]:
+        """All of it, for JSON."""
         seconds = sorted(self.tally.seconds)
-        content = {
+        return {
             "seed": self.seed,
             "minutes": self.minutes,
             "requests": self.tally.requests,
@@ -75,7 +74,6 @@ class Report:
             "rows": [asdict(row) for row in self.rows],
             "what": [*self.tally.wrong, *self.tally.failed, *self.engines_lost, *self.leaks],
         }
-        file.write_text(json.dumps(content, indent=2) + "\n")
 
     def recovery(self, share: float) -> float | None:
         """How long after this share of the faults KV cache flowed again; `None`: after some it never did."""
@@ -94,8 +92,4 @@ class Report:
             "not at rest": self.leaks,
             "KV cache never flowed again": [row.fault for row in self.rows if row.recovered_s is None],
         }
-        lines = [f"{what}: {line}" for what, found in broken.items() for line in found[:SHOWN]]
-        if lines:
-            raise Failure(
-                "\n".join(lines), f"`./dev chaos --seed {self.seed}` draws the same faults; logs are in {logs}"
-            )
+        fail_for(broken, f"`./dev chaos --seed {self.seed}` draws the same faults; logs are in {logs}")

@@ -16,6 +16,7 @@ from tools.chaos.scene import CHAOS_LOGS, Scene, set_scene
 from tools.failure import Failure
 from tools.services.held import grown, wait_for_rest
 from tools.traffic.metrics import counter
+from tools.verdict import show
 from tools.vllm_environment import locked
 
 LOADED_BLOCKS = "vllm:chariot_loaded_blocks_total"
@@ -41,7 +42,7 @@ def run_chaos(minutes: float, seed: int, json_file: Path | None, only: str = "")
             run_scene(set_scene(cleanup), report, faults)
     finally:
         # Also of what broke off.
-        show(report, json_file)
+        show(report.table(), json_file, report.content())
     report.judge(CHAOS_LOGS)
     tally = report.tally
     return f"{len(report.rows)} faults, {tally.requests} requests with the right tokens, {tally.refused} asked again"
@@ -61,15 +62,6 @@ def run_scene(scene: Scene, report: Report, faults: Sequence[Fault]) -> None:
         disturb(scene, load, report, faults)
     report.leaks = [*wait_for_rest(lambda: all_held(scene)), *grown(before, numbers(scene))]
     report.engines_lost = scene.lost_engines()
-
-
-def show(report: Report, json_file: Path | None) -> None:
-    """The table for a person, and the file for a program."""
-    if report.rows:
-        print(report.table(), flush=True)
-    if json_file is not None:
-        report.write(json_file)
-        step.note(f"written to {json_file}")
 
 
 def disturb(scene: Scene, load: Load, report: Report, faults: Sequence[Fault]) -> None:

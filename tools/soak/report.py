@@ -1,19 +1,17 @@
 """What came of a soak: how it was in each quarter of the time, and whether anything has grown."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tools.failure import Failure
 from tools.services.held import Numbers, grown
+from tools.verdict import fail_for
 
 QUARTERS = 4
 SPARE_MEMORY, SPARE_SHARE = 4 << 20, 0.05
 """What an allocator may keep more of in the last quarter than in the second; in the first one tables fill."""
-SHOWN = 5
 
 Times = dict[str, Counter[int]]
 """By kind of call: how many microseconds, and how often."""
@@ -59,7 +57,9 @@ class Report:
             yield f"{worker}, threads", [middle([one.threads for one in quarter]) for quarter in found]
 
     def table(self) -> str:
-        """The quarters side by side."""
+        """The quarters side by side; nothing if it did not come to that."""
+        if not self.samples:
+            return ""
         lines = [f"{'':<32}" + "".join(f"{f'quarter {number}':>14}" for number in range(1, QUARTERS + 1))]
         lines += [
             f"{what:<32}" + "".join(f"{'-' if value is None else f'{value:,.1f}':>14}" for value in values)
@@ -68,9 +68,9 @@ class Report:
         lines += [f"{what:<32}{value:>14,}" for what, value in self.moved.items()]
         return "\n" + "\n".join(lines) + "\n"
 
-    def write(self, file: Path) -> None:
-        """All of it as JSON."""
-        content = {
+    def content(self) -> dict[str, object]:
+        """All of it, for JSON."""
+        return {
             "minutes": self.minutes,
             "rows": dict(self.rows()),
             "moved": self.moved,
@@ -78,7 +78,6 @@ class Report:
             "failed": len(self.failed),
             "what": [*self.wrong, *self.failed, *self.held, *self.grown()],
         }
-        file.write_text(json.dumps(content, indent=2) + "\n")
 
     def grown(self) -> list[str]:
         """What is more at the end than it was."""
@@ -102,9 +101,7 @@ class Report:
             "grown": self.grown(),
             "never happened": [what for what, value in self.moved.items() if not value],
         }
-        lines = [f"{what}: {line}" for what, found in broken.items() for line in found[:SHOWN]]
-        if lines:
-            raise Failure("\n".join(lines), f"logs are in {logs}")
+        fail_for(broken, f"logs are in {logs}")
 
 
 def percentile(counted: Counter[int], share: float) -> float | None:

@@ -20,6 +20,7 @@ from tools.services.held import Numbers, held_by, numbers_of, wait_for_rest
 from tools.services.network import make_network
 from tools.services.node import Node
 from tools.soak.report import Report
+from tools.verdict import show
 from tools.vllm_environment import locked
 
 SOAK_LOGS = LOGS / "soak"
@@ -100,11 +101,7 @@ def run_soak(minutes: float, json_file: Path | None) -> str:
             SOAK_LOGS.mkdir(parents=True, exist_ok=True)
             soak(report, cleanup)
     finally:
-        if report.samples:
-            print(report.table(), flush=True)
-        if json_file is not None:
-            report.write(json_file)
-            step.note(f"written to {json_file}")
+        show(report.table(), json_file, report.content())
     report.judge(SOAK_LOGS)
     calls = sum(counted.total() for _, times in report.calls for counted in times.values())
     return f"{calls:,} calls, nothing wrong, nothing grown"
