@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chariot_tcp::unpace;
 use chariot_types::{NamespaceName, WorkerAddress};
 use chariot_wire::{FrameWriter, HEADER_LEN, Header, Hello, PROTOCOL_VERSION, Refusal, Reply, Request};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
@@ -68,6 +69,7 @@ fn greet_over_tcp(
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for socket_address in address.resolve()? {
         let socket = Socket::new(Domain::for_address(socket_address), Type::STREAM, None)?;
+        unpace(&socket);
         let connected = socket.connect_timeout(&socket_address.into(), left(deadline)?).and_then(|()| {
             socket.set_tcp_nodelay(true)?;
             greet(&socket, options, deadline)

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use chariot_fabric::transport::TlsTransport;
 use chariot_index::Index;
 use chariot_pool::Arena;
+use chariot_tcp::unpace;
 use chariot_types::Member;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -265,6 +266,7 @@ fn bind(config: &WorkerConfig) -> Result<TcpListener, WorkerError> {
         io::ErrorKind::AddrInUse => WorkerError::PortTaken { address: address() },
         _ => WorkerError::Listen { address: address(), source },
     })?;
+    unpace(&listener);
     check_reach(config, &resolved)?;
     Ok(listener)
 }

@@ -8,11 +8,12 @@ use std::net::TcpStream as StdTcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chariot_tcp::unpace;
 use chariot_types::WorkerAddress;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::{Doing, Link, Receiver, Sender, Transport};
@@ -33,8 +34,21 @@ impl Transport for TcpTransport {
 
 /// Connects to a worker.
 pub(super) async fn dial(to: &WorkerAddress) -> io::Result<TcpStream> {
-    let dialled = timeout(DIAL_PATIENCE, TcpStream::connect((to.host(), to.port()))).await;
+    let dialled = timeout(DIAL_PATIENCE, connect(to)).await;
     prepare(dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+}
+
+async fn connect(to: &WorkerAddress) -> io::Result<TcpStream> {
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in lookup_host((to.host(), to.port())).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        unpace(&socket);
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
 }
 
 /// Makes a link of a connection that was accepted. To be called in the runtime that will drive it.
