@@ -106,15 +106,16 @@ impl Reader {
             self.move_to_front();
         }
         let until = self.buffer.len().min(self.end + self.appetite);
+        self.give_way(until - self.end).await;
         let receiving = self.receiver.receive(&mut self.buffer[self.end..until]);
         // Between two messages there may be nothing to say for as long as the other side likes.
         let received = if is_due { in_time(receiving).await? } else { receiving.await? };
         self.end += received;
-        self.note_received(received).await
+        self.note_received(received)
     }
 
-    /// Sees to it that others have their turn. None are the end.
-    async fn note_received(&mut self, received: usize) -> Result<(), FabricError> {
+    /// Notes how many bytes were received; none are the end.
+    fn note_received(&mut self, received: usize) -> Result<(), FabricError> {
         if received == 0 {
             return Err(FabricError::Closed);
         }
@@ -122,11 +123,16 @@ impl Reader {
             self.connection.note_heard();
         }
         self.in_a_row += received;
-        if self.in_a_row >= TURN {
+        Ok(())
+    }
+
+    /// Lets others have their turn, where this has had its own. Not before what is small: that may be all that somebody
+    /// waits for.
+    async fn give_way(&mut self, before: usize) {
+        if self.in_a_row >= TURN && before > NEXT_HEADER {
             self.in_a_row = 0;
             yield_now().await;
         }
-        Ok(())
     }
 
     fn move_to_front(&mut self) {
@@ -163,10 +169,11 @@ impl Reader {
         checksum.add(&target[..here]);
         let mut filled = here;
         while filled < target.len() {
+            self.give_way(target.len() - filled).await;
             let received = in_time(self.receiver.receive(&mut target[filled..])).await?;
             checksum.add(&target[filled..filled + received]);
             filled += received;
-            self.note_received(received).await?;
+            self.note_received(received)?;
         }
         Ok(())
     }

@@ -39,7 +39,14 @@ pub(crate) async fn write(connection: &Connection, mut sender: Box<dyn Sender>) 
             continue;
         }
         let payload = large.as_ref().map_or(&[][..], Piece::bytes);
-        in_a_row += frames.len() + payload.len();
+        let len = frames.len() + payload.len();
+        // Rather not before what is small: that may be all that somebody waits for.
+        let turn = if len as u64 > SMALL { TURN } else { 2 * TURN };
+        if in_a_row >= turn {
+            in_a_row = 0;
+            yield_now().await;
+        }
+        in_a_row += len;
         if let Err(source) = sender.send(&frames, payload).await {
             return source.into();
         }
@@ -47,10 +54,6 @@ pub(crate) async fn write(connection: &Connection, mut sender: Box<dyn Sender>) 
         frames.shrink_to(MOST_KEPT);
         if let Some(large) = large {
             large.conclude(connection, &mut frames);
-        }
-        if in_a_row >= TURN {
-            in_a_row = 0;
-            yield_now().await;
         }
     }
 }

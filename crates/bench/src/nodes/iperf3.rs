@@ -30,7 +30,14 @@ pub(super) struct StreamRates([f64; STREAMS.len()]);
 impl StreamRates {
     /// The better number of streams over two measurements, before and after what is compared with them.
     pub(super) fn best_around(before: Self, after: Self) -> f64 {
-        before.0.iter().zip(after.0).map(|(before, after)| f64::midpoint(*before, after)).fold(0.0, f64::max)
+        let mut around = before;
+        around.0.iter_mut().zip(after.0).for_each(|(rate, after)| *rate = f64::midpoint(*rate, after));
+        around.best()
+    }
+
+    /// The better number of streams.
+    pub(super) fn best(self) -> f64 {
+        self.0.into_iter().fold(0.0, f64::max)
     }
 }
 
@@ -47,15 +54,16 @@ impl<'a> Iperf3<'a> {
         Ok(Self { program, sender, receiver, port, server })
     }
 
-    pub(super) fn rates(&self) -> Result<StreamRates> {
+    /// With the system's congestion control, or with the one that is named.
+    pub(super) fn rates(&self, congestion: Option<&str>) -> Result<StreamRates> {
         let mut rates = [0.0; STREAMS.len()];
         for (rate, streams) in rates.iter_mut().zip(STREAMS) {
-            *rate = self.rate(streams)?;
+            *rate = self.rate(streams, congestion)?;
         }
         Ok(StreamRates(rates))
     }
 
-    fn rate(&self, streams: &str) -> Result<f64> {
+    fn rate(&self, streams: &str, congestion: Option<&str>) -> Result<f64> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let output = self
@@ -63,6 +71,7 @@ impl<'a> Iperf3<'a> {
                 .command(self.program)
                 .args(["--client", self.receiver.worker.host(), "--port", &self.port.to_string()])
                 .args(["--time", SECONDS, "--parallel", streams, "--json"])
+                .args(congestion.into_iter().flat_map(|name| ["--congestion", name]))
                 .output()?;
             let said: Value = serde_json::from_slice(&output.stdout).context("iperf3 said what is no JSON")?;
             if let Some(bits) = said["end"]["sum_received"]["bits_per_second"].as_f64() {

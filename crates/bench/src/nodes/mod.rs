@@ -13,6 +13,7 @@ mod raw;
 mod small;
 mod tls;
 mod transfers;
+mod unpaced;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -63,7 +64,11 @@ pub fn run_nodes(part: NodesPart, config: &NodesConfig, progress: &mut dyn FnMut
     progress("waiting until the workers' memory is touched");
     nodes.iter().try_for_each(Node::wait_until_touched)?;
     match part {
-        NodesPart::Transfers => transfers::measure(&nodes, config, progress),
+        NodesPart::Transfers => {
+            let mut rows = transfers::measure(&nodes, config, progress)?;
+            rows.extend(unpaced::measure(&nodes, config, progress)?);
+            Ok(rows)
+        }
         NodesPart::Lookups => lookups::measure(&nodes, config, progress),
         NodesPart::Small => small::measure(&nodes, progress),
         NodesPart::Tls => tls::measure(&nodes, config, progress),

@@ -18,9 +18,15 @@ pub(super) struct RawPair {
 }
 
 impl RawPair {
-    /// From `holder` to `asker`, for at most `most` bytes at a time.
-    pub(super) fn connect(holder: &Place, asker: &Place, most: usize) -> Result<Self> {
+    /// From `holder` to `asker`, for at most `most` bytes at a time, over what a listener accepts that was prepared like this.
+    pub(super) fn connect(
+        holder: &Place,
+        asker: &Place,
+        most: usize,
+        prepare: impl FnOnce(&TcpListener),
+    ) -> Result<Self> {
         let listener = holder.enter(|| Ok(TcpListener::bind((holder.worker.host(), 0))?))?;
+        prepare(&listener);
         let address = listener.local_addr()?;
         let socket = asker.enter(|| Ok(TcpStream::connect(address)?)).context("no connection between the nodes")?;
         let (theirs, _) = listener.accept()?;

@@ -12,14 +12,13 @@ use super::{Node, NodesConfig};
 use crate::Row;
 use crate::sample::{Round, compared};
 
+/// One alone.
+pub(super) const ONE: Shape = Shape { name: "1MiB", len: 1 << 20, count: 1, calls: 48 };
+
 /// Many at once.
 pub(super) const MANY: Shape = Shape { name: "64x1MiB", len: 1 << 20, count: 64, calls: 2 };
 
-const SHAPES: [Shape; 3] = [
-    Shape { name: "1MiB", len: 1 << 20, count: 1, calls: 48 },
-    Shape { name: "16MiB", len: 16 << 20, count: 1, calls: 4 },
-    MANY,
-];
+const SHAPES: [Shape; 3] = [ONE, Shape { name: "16MiB", len: 16 << 20, count: 1, calls: 4 }, MANY];
 
 const RAW: &str = "the same bytes in one TCP request and response between the nodes";
 const IPERF3: &str = "the better of iperf3 with 1 and 4 streams between the nodes";
@@ -34,16 +33,16 @@ struct Rounds {
 pub(super) fn measure(nodes: &[Node], config: &NodesConfig, progress: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     let (holder, asker) = (&nodes[0], &nodes[1]);
     let most = SHAPES.iter().map(|shape| shape.len).max().expect("there are shapes");
-    let mut raw = RawPair::connect(&holder.place, &asker.place, most)?;
+    let mut raw = RawPair::connect(&holder.place, &asker.place, most, |_| ())?;
     let iperf3 = Iperf3::start(&config.iperf3, &holder.place, &asker.place)?;
     let mut names = Names::new();
     let mut rows: Vec<Rounds> = Vec::new();
     for shape in SHAPES {
-        let reference = if shape.name == "1MiB" { RAW } else { IPERF3 };
+        let reference = if shape.name == ONE.name { RAW } else { IPERF3 };
         rows.push(Rounds { row: format!("pull_{}", shape.name), reference, rounds: Vec::new() });
         rows.push(Rounds { row: format!("push_{}", shape.name), reference: IPERF3, rounds: Vec::new() });
     }
-    let mut before = iperf3.rates()?;
+    let mut before = iperf3.rates(None)?;
     for round in 0..config.rounds {
         progress(&format!("pulls and pushes, round {} of {}", round + 1, config.rounds));
         let mut seen = Vec::new();
@@ -54,7 +53,7 @@ pub(super) fn measure(nodes: &[Node], config: &NodesConfig, progress: &mut dyn F
             seen.push((pulled, raw_rate));
             seen.push((push(holder, asker, shape, &mut names)?, raw_rate));
         }
-        let after = iperf3.rates()?;
+        let after = iperf3.rates(None)?;
         let best = StreamRates::best_around(before, after);
         for (row, (value, raw_rate)) in rows.iter_mut().zip(seen) {
             let reference = if row.reference == RAW { raw_rate } else { best };
