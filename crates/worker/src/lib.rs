@@ -11,6 +11,8 @@
 mod clustered;
 mod config;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handover;
 mod listen;
 mod node;

@@ -34,6 +34,8 @@ pub(crate) use channel::{Channel, Wake};
 pub use error::HandoverError;
 pub(crate) use give::{Giver, Giving};
 pub(crate) use message::Message;
+#[cfg(fuzzing)]
+pub(crate) use message::trial;
 pub(crate) use settle::{Settling, Unsettled};
 pub(crate) use take::Inheritance;
 
