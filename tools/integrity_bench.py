@@ -4,6 +4,7 @@ Such a build is made here and nowhere else, by a flag of the compiler: no user c
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools import step
@@ -12,14 +13,17 @@ from tools.failure import Failure
 from tools.rows import Row, add_to, compared, table
 
 PAIRS = 5
+# Pulls over loopback within one process.
+EXAMPLE = ("--package", "chariot-fabric", "--example", "speed")
+UNCHECKED = (TARGET / "unchecked", {"RUSTFLAGS": "--cfg chariot_unchecked"})
 PULL = "64 x 1 MiB, fabric"
 
 
 def run_integrity_bench(json_file: Path | None) -> str:
     """Measures, prints the row, and adds it to those of the file."""
     step.note("the fabric with and without checksums")
-    checked = build("integrity-checked", TARGET, {})
-    unchecked = build("integrity-unchecked", TARGET / "unchecked", {"RUSTFLAGS": "--cfg chariot_unchecked"})
+    checked = build(EXAMPLE, TARGET, {}) / "examples" / "speed"
+    unchecked = build(EXAMPLE, *UNCHECKED) / "examples" / "speed"
     pairs = [(rate(checked), rate(unchecked)) for _ in range(PAIRS)]
     row = cost(pairs)
     print(f"\n{table([row])}\n", flush=True)
@@ -35,11 +39,16 @@ def cost(pairs: list[tuple[float, float]]) -> Row:
     return row | {"value": 1 - row["ratio"]}
 
 
-def build(log: str, target: Path, environment: dict[str, str]) -> Path:
-    """Builds the fabric's example, which pulls over loopback within one process."""
-    command = ["cargo", "build", "--release", "--package", "chariot-fabric", "--example", "speed"]
-    step.run([*command, "--target-dir", target], log, environment=environment)
-    return target / "release" / "examples" / "speed"
+def build_unchecked() -> Path:
+    """A dscli whose workers compute no checksums of bytes."""
+    return build(["--package", "dscli"], *UNCHECKED) / "dscli"
+
+
+def build(what: Sequence[str], target: Path, environment: dict[str, str]) -> Path:
+    """Builds for the release; where that lies."""
+    command: list[str | Path] = ["cargo", "build", "--release", *what, "--target-dir", target]
+    step.run(command, f"integrity-{target.name}", environment=environment)
+    return target / "release"
 
 
 def rate(program: Path) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tools import step
 from tools.checkout import BUILT_DSCLI, LOGS
+from tools.integrity_bench import build_unchecked
 from tools.iperf3 import ensure_iperf3
 from tools.rows import Row, add_to, alone, table
 from tools.services.certificates import make_authority
@@ -26,9 +27,11 @@ NETWORK = "bench"
 # Look-ups are over three workers; what two do among themselves needs no third.
 WORKERS, LOOKUP_WORKERS = 2, 3
 POOL_MEGABYTES = 1024
-WORKER_PORT, TLS_WORKER_PORT = 31501, 31502
+WORKER_PORT, SECOND_WORKER_PORT = 31501, 31502
 SLOW_LINK = Link(gigabits=10, milliseconds=1)
 SMALL_BLOCKS = 100_000
+# Two workers are compared with two others on the same nodes.
+PAIRS = ("tls", "integrity_nodes")
 SECONDS = 600
 
 
@@ -99,7 +102,16 @@ def small(cluster: Cluster) -> list[Row]:
 
 def tls(cluster: Cluster) -> list[Row]:
     """Pulls within TLS, against the same without."""
-    return cluster.measure("tls", rounds=7)
+    plain = "the same pull between workers on the same nodes without TLS"
+    return [row | {"row": "pull_64x1MiB_tls", "reference": plain} for row in cluster.measure("pairs", rounds=7)]
+
+
+def integrity(cluster: Cluster) -> list[Row]:
+    """What checksums cost, on links as fast as this machine makes them and on a slow one."""
+    fast = [row | {"row": "integrity_cost_nodes"} for row in cluster.measure("pairs", rounds=15)]
+    slow = [row | {"row": "integrity_cost_slow_link"} for row in on_slow_link(cluster, "pairs", rounds=7)]
+    without = "the same pulls, GB/s, between workers that compute no checksums of the bytes"
+    return [row | {"value": 1 - row["ratio"], "unit": "share", "reference": without} for row in fast + slow]
 
 
 def handoff(cluster: Cluster) -> list[Row]:
@@ -129,6 +141,7 @@ PARTS: dict[str, Callable[[Cluster], list[Row]]] = {
     "small": small,
     "tls": tls,
     "handoff": handoff,
+    "integrity_nodes": integrity,
     "slow_transfers": slow_transfers,
 }
 
@@ -140,19 +153,24 @@ def start_cluster(cleanup: ExitStack, part: str) -> Cluster:
     etcd = start_etcd(network.hub, logs)
     cleanup.callback(etcd.service.stop)
     nodes = list(network.nodes)
-    addresses = [start_bench_worker(cleanup, node, WORKER_PORT, etcd) for node in nodes]
-    if part == "tls":
-        authority = make_authority(logs / "certificates")
-        within = ["--cluster_name", "tls"]
+    first = build_unchecked() if part == "integrity_nodes" else BUILT_DSCLI
+    addresses = [start_bench_worker(cleanup, node, WORKER_PORT, etcd, program=first) for node in nodes]
+    if part in PAIRS:
+        second = ["--cluster_name", "second"]
+        authority = make_authority(logs / "certificates") if part == "tls" else None
         addresses += [
-            start_bench_worker(cleanup, node, TLS_WORKER_PORT, etcd, *within, *authority.arguments(node))
+            start_bench_worker(
+                cleanup, node, SECOND_WORKER_PORT, etcd, *second, *(authority.arguments(node) if authority else ())
+            )
             for node in nodes
         ]
         nodes += nodes
     return Cluster(network, etcd, nodes, addresses)
 
 
-def start_bench_worker(cleanup: ExitStack, node: Node, preferred: int, etcd: Etcd, *arguments: str) -> str:
+def start_bench_worker(
+    cleanup: ExitStack, node: Node, preferred: int, etcd: Etcd, *arguments: str, program: Path = BUILT_DSCLI
+) -> str:
     """A worker that serves when this returns; its address."""
     [port] = node.ports([preferred])
     address = f"{node.host}:{port}"
@@ -163,7 +181,7 @@ def start_bench_worker(cleanup: ExitStack, node: Node, preferred: int, etcd: Etc
         "--shared_memory_size_mb", str(POOL_MEGABYTES),
         *arguments,
         node=node,
-        program=BUILT_DSCLI,
+        program=program,
     )  # fmt: skip
     cleanup.callback(worker.stop)
     return address

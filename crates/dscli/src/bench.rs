@@ -134,7 +134,7 @@ enum OneNodesPart {
     Transfers,
     Lookups,
     Small,
-    Tls,
+    Pairs,
     Handoff,
 }
 
@@ -145,7 +145,7 @@ impl BenchNodes {
             OneNodesPart::Transfers => NodesPart::Transfers,
             OneNodesPart::Lookups => NodesPart::Lookups,
             OneNodesPart::Small => NodesPart::Small,
-            OneNodesPart::Tls => NodesPart::Tls,
+            OneNodesPart::Pairs => NodesPart::Pairs,
             OneNodesPart::Handoff => NodesPart::Handoff,
         };
         let config = NodesConfig { nodes: self.nodes, iperf3: self.iperf3, rounds: self.rounds.into() };

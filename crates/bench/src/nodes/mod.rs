@@ -8,10 +8,10 @@ mod blocks;
 mod handoff;
 mod iperf3;
 mod lookups;
+mod pairs;
 mod place;
 mod raw;
 mod small;
-mod tls;
 mod transfers;
 mod unpaced;
 
@@ -35,8 +35,9 @@ pub enum NodesPart {
     Lookups,
     /// Very many small blocks, of which the rows say little: what they cost others is seen there. Two nodes.
     Small,
-    /// Pulls within TLS, against pulls without: two workers that speak plainly, and two on the same nodes within TLS.
-    Tls,
+    /// Pulls between two workers, against pulls between two others on the same nodes that differ from them in one thing: four
+    /// workers, the others first.
+    Pairs,
     /// A prompt's KV cache that follows its computation, against carrying it afterwards: two nodes.
     Handoff,
 }
@@ -44,7 +45,7 @@ pub enum NodesPart {
 /// What to measure with.
 #[derive(Clone, Debug)]
 pub struct NodesConfig {
-    /// The workers, all of one cluster (two, for TLS) and used by nobody else, and where each is.
+    /// The workers, all of one cluster (two, for pairs) and used by nobody else, and where each is.
     pub nodes: Vec<Place>,
     /// The program iperf3.
     pub iperf3: PathBuf,
@@ -57,7 +58,7 @@ pub fn run_nodes(part: NodesPart, config: &NodesConfig, progress: &mut dyn FnMut
     let needed = match part {
         NodesPart::Transfers | NodesPart::Small | NodesPart::Handoff => 2,
         NodesPart::Lookups => 3,
-        NodesPart::Tls => 4,
+        NodesPart::Pairs => 4,
     };
     ensure!(config.nodes.len() >= needed, "{needed} nodes are needed, and {} are named", config.nodes.len());
     let nodes = config.nodes.iter().map(Node::connect).collect::<Result<Vec<_>>>()?;
@@ -71,7 +72,7 @@ pub fn run_nodes(part: NodesPart, config: &NodesConfig, progress: &mut dyn FnMut
         }
         NodesPart::Lookups => lookups::measure(&nodes, config, progress),
         NodesPart::Small => small::measure(&nodes, progress),
-        NodesPart::Tls => tls::measure(&nodes, config, progress),
+        NodesPart::Pairs => pairs::measure(&nodes, config, progress),
         NodesPart::Handoff => handoff::measure(&nodes, config, progress),
     }
 }
