@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools import step
 from tools.checkout import BUILT_DSCLI, LOGS
-from tools.integrity_bench import build_unchecked
+from tools.integrity_bench import build_unchecked, share_lost
 from tools.iperf3 import ensure_iperf3
 from tools.rows import Row, add_to, alone, table
 from tools.services.certificates import make_authority
@@ -110,8 +110,7 @@ def integrity(cluster: Cluster) -> list[Row]:
     """What checksums cost, on links as fast as this machine makes them and on a slow one."""
     fast = [row | {"row": "integrity_cost_nodes"} for row in cluster.measure("pairs", rounds=15)]
     slow = [row | {"row": "integrity_cost_slow_link"} for row in on_slow_link(cluster, "pairs", rounds=7)]
-    without = "the same pulls, GB/s, between workers that compute no checksums of the bytes"
-    return [row | {"value": 1 - row["ratio"], "unit": "share", "reference": without} for row in fast + slow]
+    return [share_lost(row) for row in fast + slow]
 
 
 def handoff(cluster: Cluster) -> list[Row]:
