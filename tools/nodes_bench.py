@@ -29,6 +29,7 @@ WORKERS, LOOKUP_WORKERS = 2, 3
 POOL_MEGABYTES = 1024
 WORKER_PORT, SECOND_WORKER_PORT = 31501, 31502
 SLOW_LINK = Link(gigabits=10, milliseconds=1)
+FAST_LINK = Link(gigabits=25, milliseconds=1)
 SMALL_BLOCKS = 100_000
 # Two workers are compared with two others on the same nodes.
 PAIRS = ("tls", "integrity_nodes")
@@ -107,29 +108,31 @@ def tls(cluster: Cluster) -> list[Row]:
 
 
 def integrity(cluster: Cluster) -> list[Row]:
-    """What checksums cost, on links as fast as this machine makes them and on a slow one."""
-    fast = [row | {"row": "integrity_cost_nodes"} for row in cluster.measure("pairs", rounds=15)]
-    slow = [row | {"row": "integrity_cost_slow_link"} for row in on_slow_link(cluster, "pairs", rounds=7)]
-    return [share_lost(row) for row in fast + slow]
+    """What checksums cost, on links as fast as this machine makes them and on links of networks that there are."""
+    rows = [row | {"row": "integrity_cost_nodes"} for row in cluster.measure("pairs", rounds=15)]
+    for link in (SLOW_LINK, FAST_LINK):
+        name = f"integrity_cost_{link.gigabits}_gbit"
+        rows += [row | {"row": name} for row in on_link(cluster, link, "pairs", rounds=7)]
+    return [share_lost(row) for row in rows]
 
 
 def handoff(cluster: Cluster) -> list[Row]:
     """A prompt's cache, carried while it is computed, on a slow link."""
-    return on_slow_link(cluster, "handoff", rounds=15)
+    return on_link(cluster, SLOW_LINK, "handoff", rounds=15)
 
 
 def slow_transfers(cluster: Cluster) -> list[Row]:
     """Pulls and pushes on a slow link."""
-    rows = on_slow_link(cluster, "transfers", rounds=3)
+    rows = on_link(cluster, SLOW_LINK, "transfers", rounds=3)
     return [row | {"row": f"{row['row']}_slow_link"} for row in rows]
 
 
-def on_slow_link(cluster: Cluster, part: str, rounds: int) -> list[Row]:
+def on_link(cluster: Cluster, link: Link, part: str, rounds: int) -> list[Row]:
     """The rows of one part, which say what the link was."""
-    link = shape(cluster.network, SLOW_LINK)
-    step.note(f"the link: {link}")
+    shaped = shape(cluster.network, link)
+    step.note(f"the link: {shaped}")
     try:
-        return [row | {"link": link} for row in cluster.measure(part, rounds)]
+        return [row | {"link": shaped} for row in cluster.measure(part, rounds)]
     finally:
         unshape(cluster.network)
 
