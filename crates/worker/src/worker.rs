@@ -131,6 +131,8 @@ impl Worker {
         inheritance.accept()?;
         let left_behind = inheritance.left_behind();
         let Inheritance { channel, local, tcp, heir, lock, clients, .. } = inheritance;
+        // Whoever opened it may have been of a version that did not.
+        unpace(&tcp);
         let place = place.inherit(lock)?;
         let clustered = Arc::default();
         let settling = Settling::start(Unsettled {
